@@ -1,0 +1,63 @@
+/**
+ * What happens in the broker, as typed events: for tracing, metrics, presence and the topology page. Without an
+ * observer no event is made; observers are called synchronously, must not throw, and must not call back into the
+ * broker from inside the call.
+ */
+import type { Message } from './message.ts';
+import type { Alarm, BindingSpec, PeerInfo } from './port.ts';
+
+/** Why a message was dead-lettered or dropped by its queue; the reasons of `x-death`. */
+export type DeathReason = 'rejected' | 'expired' | 'maxlen' | 'delivery_limit';
+
+export type BrokerEvent =
+  | { readonly type: 'connection-opened' | 'connection-closed'; readonly vhost: string; readonly peer: PeerInfo }
+  | { readonly type: 'channel-opened' | 'channel-closed'; readonly vhost: string; readonly peer: PeerInfo }
+  | { readonly type: 'exchange-declared' | 'exchange-deleted'; readonly vhost: string; readonly exchange: string }
+  | { readonly type: 'queue-declared' | 'queue-deleted'; readonly vhost: string; readonly queue: string }
+  | { readonly type: 'bound' | 'unbound'; readonly vhost: string; readonly binding: BindingSpec }
+  | {
+      readonly type: 'consumer-added' | 'consumer-removed';
+      readonly vhost: string;
+      readonly queue: string;
+      readonly consumerTag: string;
+    }
+  | { readonly type: 'published'; readonly vhost: string; readonly message: Message; readonly queueCount: number }
+  | { readonly type: 'returned'; readonly vhost: string; readonly message: Message }
+  | {
+      readonly type: 'delivered';
+      readonly vhost: string;
+      readonly queue: string;
+      readonly message: Message;
+      readonly redelivered: boolean;
+    }
+  | { readonly type: 'acked' | 'requeued'; readonly vhost: string; readonly queue: string; readonly message: Message }
+  | {
+      readonly type: 'dead-lettered';
+      readonly vhost: string;
+      readonly queue: string;
+      readonly message: Message;
+      readonly reason: DeathReason;
+    }
+  | { readonly type: 'alarms'; readonly alarms: readonly Alarm[] };
+
+export type Observer = (event: BrokerEvent) => void;
+
+/** The observers of one broker. Senders ask `active` first, so that nobody pays for an event nobody sees. */
+export class Observers {
+  active = false;
+  readonly #observers = new Set<Observer>();
+
+  /** Adds an observer; the returned function removes it. */
+  add(observer: Observer): () => void {
+    this.#observers.add(observer);
+    this.active = true;
+    return () => {
+      this.#observers.delete(observer);
+      this.active = this.#observers.size > 0;
+    };
+  }
+
+  notify(event: BrokerEvent): void {
+    for (const observer of this.#observers) observer(event);
+  }
+}
