@@ -16,6 +16,8 @@ export interface GatewayAddress {
 export interface Gateway {
   readonly name: string;
   readonly addresses: readonly GatewayAddress[];
+  /** Takes no new connections from now on; those that are open stay, so that the broker can drain. Idempotent. */
+  stopAccepting(): void;
   /** Stops accepting and ends what is open, politely; resolves when every socket is gone. Idempotent. */
   close(): Promise<void>;
 }
@@ -42,5 +44,10 @@ export interface Transport {
 
 /** `127.0.0.1:40212 -> 127.0.0.1:5672`, the form in which connections are named in lists and logs. */
 export function peerName(peer: PeerAddress): string {
-  return `${peer.remoteAddress}:${peer.remotePort} -> ${peer.localAddress}:${peer.localPort}`;
+  return `${hostPort(peer.remoteAddress, peer.remotePort)} -> ${hostPort(peer.localAddress, peer.localPort)}`;
+}
+
+/** `127.0.0.1:5672`, or `[::1]:5672` for an IPv6 address. */
+export function hostPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
