@@ -1,0 +1,139 @@
+/** The documents tell the truth: links lead somewhere, paths exist, commands exist, and the examples run. */
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, sep } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const ROOT = join(import.meta.dirname, '..');
+
+/** Every Markdown file of the project, relative to the root. */
+const DOCUMENTS: readonly string[] = [
+  ...readdirSync(ROOT).filter((name) => name.endsWith('.md')),
+  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name).split(sep).join('/')),
+];
+
+function read(path: string): string {
+  return readFileSync(join(ROOT, path), 'utf8');
+}
+
+/** `text` without fenced code blocks and inline code, where brackets are not links. */
+function prose(text: string): string {
+  return text.replace(/^```.*?^```/gms, '').replace(/`[^`\n]*`/g, '');
+}
+
+/** The anchors that GitHub gives to the headings of `text`. */
+function anchors(text: string): string[] {
+  return [...text.replace(/^```.*?^```/gms, '').matchAll(/^#{1,6} (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+/** What is wrong with the link `target` in the file `document`; undefined when nothing is. */
+function linkFault(document: string, target: string): string | undefined {
+  if (/^(https?|mailto):/.test(target)) return undefined;
+  const [path = '', anchor] = target.split('#');
+  const file = path === '' ? document : join(dirname(document), path);
+  if (!existsSync(join(ROOT, file))) return `${document}: ${target} leads to no file`;
+  if (anchor === undefined || anchors(read(file)).includes(anchor)) return undefined;
+  return `${document}: ${target} leads to no heading`;
+}
+
+describe('links and names', () => {
+  test.each(DOCUMENTS)('every link in %s leads to a file, and to a heading in it', (document) => {
+    const targets = [...prose(read(document)).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = '']) => target);
+    expect(targets.map((target) => linkFault(document, target)).filter(Boolean)).toEqual([]);
+  });
+
+  test('a link to nothing would be noticed', () => {
+    expect(linkFault('README.md', 'docs/STYLE.md#names')).toBeUndefined();
+    expect(linkFault('README.md', 'docs/NOWHERE.md')).toContain('no file');
+    expect(linkFault('docs/STYLE.md', '#nowhere')).toContain('no heading');
+  });
+
+  test.each(['README.md', 'CONTRIBUTING.md', 'docs/STYLE.md'])('every npm script named in %s exists', (document) => {
+    const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
+    const named = [...read(document).matchAll(/\bnpm (?:run ([\w:-]+)|(start|test)\b)/g)].map(
+      ([, run, short]) => run ?? short ?? '',
+    );
+    expect(named.filter((name) => !(name in scripts))).toEqual([]);
+    expect(named.length).toBeGreaterThan(0);
+  });
+
+  // The changelog and the decisions are history: they may name what is gone.
+  const present = DOCUMENTS.filter((document) => !/^CHANGELOG|^docs\/decisions/.test(document));
+
+  test.each(present)('every file of this tree that %s names exists', (document) => {
+    const paths = [
+      ...read(document).matchAll(/`((?:broker|gateways|test|bench|scripts|docs|docker|examples)\/[\w./-]*\.\w+)`/g),
+    ].map(([, path = '']) => path);
+    expect(paths.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+  });
+});
+
+interface Example {
+  readonly language: string;
+  readonly code: string;
+  /** What the example says that it prints, if it says so. */
+  readonly prints: string | undefined;
+}
+
+/** The code blocks of `text` behind a `<!-- run -->`, each with the block behind a `<!-- prints -->` that follows it. */
+function examples(text: string): Example[] {
+  const block = /<!-- (run|prints) -->\s*^```(\w+)\n(.*?)^```/gms;
+  const found: { language: string; code: string; prints: string | undefined }[] = [];
+  for (const [, marker, language = '', code = ''] of text.matchAll(block)) {
+    const last = found.at(-1);
+    if (marker === 'run') found.push({ language, code, prints: undefined });
+    else if (last !== undefined) last.prints = code;
+  }
+  return found;
+}
+
+describe('the examples of README.md', () => {
+  const found = examples(read('README.md'));
+  let folder: string;
+
+  beforeAll(() => {
+    // Somebody's program, elsewhere, with this package installed.
+    folder = mkdtempSync(join(tmpdir(), 'warren-readme-'));
+    mkdirSync(join(folder, 'node_modules'));
+    symlinkSync(ROOT, join(folder, 'node_modules', 'warren'), 'dir');
+  });
+
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test('there is one, and it shows the in-process broker', () => {
+    expect(found.some(({ code }) => code.includes("from 'warren'"))).toBe(true);
+  });
+
+  test.each(found.map((example, index) => [index + 1, example] as const))(
+    'example %i prints what it says, against the built package, and its types are right',
+    (number, { language, code, prints }) => {
+      expect(existsSync(join(ROOT, 'dist/broker/index.js')), 'not built: npm run setup').toBe(true);
+      const file = join(folder, `example-${number}.${language === 'ts' ? 'mts' : 'mjs'}`);
+      writeFileSync(file, code);
+      const node = (...argv: readonly string[]) =>
+        execFileSync(process.execPath, argv, { cwd: folder, encoding: 'utf8', stdio: 'pipe', timeout: 10_000 });
+      const printed = node('--import', import.meta.resolve('tsx'), file);
+      if (prints !== undefined) expect(printed).toBe(prints);
+      const strict = ['--noEmit', '--strict', '--allowJs', '--checkJs', '--module', 'nodenext', '--target', 'es2023'];
+      const types = ['--typeRoots', join(ROOT, 'node_modules/@types'), '--types', 'node'];
+      node(join(ROOT, 'node_modules/typescript/bin/tsc'), ...strict, ...types, file);
+    },
+  );
+});
