@@ -1,0 +1,98 @@
+/** The package as a stranger gets it: packed, installed into an empty folder, imported, type-checked and started. */
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+const run = promisify(execFile);
+
+/** A program that uses the broker, written in TypeScript without any `@types` package. */
+const PROGRAM = `
+import { type Broker, BrokerError, createBroker, createMessage } from 'warren';
+
+const broker: Broker = createBroker();
+const connection = await broker.connect();
+const channel = connection.openChannel();
+await channel.declareQueue({ queue: 'tasks' });
+channel.publish(createMessage({ routingKey: 'tasks', body: 'work' }));
+const got = await channel.get('tasks');
+const refused = await channel.get('nothing').catch((error: unknown) => error);
+export const answer: string = [got?.message.bodyBytes, refused instanceof BrokerError && refused.kind].join();
+await broker.close();
+`;
+
+describe('the packed package', () => {
+  let folder: string;
+  let packed: readonly string[];
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'warren-package-'));
+    const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: ROOT });
+    const [tarball] = JSON.parse(stdout) as { filename: string; files: { path: string }[] }[];
+    if (tarball === undefined) throw new Error('npm pack made nothing');
+    packed = tarball.files.map(({ path }) => path);
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'stranger', private: true, type: 'module' }));
+    const install = ['install', '--no-audit', '--no-fund', '--prefer-offline', join(folder, tarball.filename)];
+    await run('npm', install, { cwd: folder });
+  });
+
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test('holds what is shipped and nothing else', () => {
+    expect(packed).toEqual(
+      expect.arrayContaining(['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md', 'dist/broker/index.js']),
+    );
+    const shipped =
+      /^(dist\/(broker|gateways)\/.+\.(js|js\.map|d\.ts)|LICENSE|NOTICE|README\.md|CHANGELOG\.md|package\.json)$/;
+    expect(packed.filter((path) => !shipped.test(path))).toEqual([]);
+  });
+
+  test('brings in only its declared runtime dependencies', () => {
+    const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+      dependencies: Record<string, string>;
+    };
+    const lock = JSON.parse(readFileSync(join(folder, 'package-lock.json'), 'utf8')) as {
+      packages: Record<string, { dependencies?: Record<string, string> }>;
+    };
+    expect(lock.packages['node_modules/warren']?.dependencies).toEqual(dependencies);
+  });
+
+  test('is imported by a program, whose types are checked without @types/node', async () => {
+    mkdirSync(join(folder, 'src'));
+    writeFileSync(join(folder, 'src', 'program.ts'), PROGRAM);
+    const options = ['--strict', '--exactOptionalPropertyTypes', '--module', 'nodenext', '--target', 'es2023'];
+    const emit = ['--types', '', '--lib', 'es2023', '--outDir', 'built', '--rootDir', 'src', 'src/program.ts'];
+    const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
+    await run(process.execPath, [compiler, ...options, ...emit], { cwd: folder });
+    const print = "import { answer } from './built/program.js'; console.log(answer);";
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', print], { cwd: folder });
+    expect(stdout).toBe('4,not-found\n');
+  });
+
+  test('loads no third-party code for a program that only imports the broker', async () => {
+    const print = `import { register } from 'node:module';
+      const names = [];
+      const { port1, port2 } = new MessageChannel();
+      port1.on('message', (url) => names.push(url)).unref();
+      const hooks = "let port; export function initialize(data) { port = data; }" +
+        "export async function resolve(s, c, n) { const r = await n(s, c); port.postMessage(r.url); return r; }";
+      register('data:text/javascript,' + encodeURIComponent(hooks), { data: port2, transferList: [port2] });
+      await import('warren');
+      setImmediate(() => setImmediate(() => console.log(JSON.stringify(names))));`;
+    const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', print], { cwd: folder });
+    const urls = JSON.parse(stdout) as string[];
+    expect(urls.length).toBeGreaterThan(5);
+    expect(urls.filter((url) => !url.includes('/node_modules/warren/dist/broker/'))).toEqual([]);
+  });
+
+  test('brings the command: npx warren --help', async () => {
+    const { stdout } = await run('npx', ['--no-install', 'warren', '--help'], { cwd: folder });
+    expect(stdout).toContain('Usage: warren');
+    for (const flag of ['--config', '--data-dir', '--amqp-port', '--amqps-port', '--host', '--log-level']) {
+      expect(stdout).toContain(flag);
+    }
+  });
+});
