@@ -106,12 +106,16 @@ export function validationError(reason: string): BrokerError {
 export function checkPolicyDefinition(definition: FieldTable, kind: PolicyKind): void {
   const entries = Object.entries(definition);
   if (entries.length === 0) throw validationError('no policy provided');
-  for (const [name, value] of entries) {
+  const settingOf = (name: string): Setting | undefined => {
     const setting = SETTINGS.get(name);
-    if (setting === undefined || (kind === 'operator' && setting.merge === undefined)) {
-      throw validationError(`${name} is not a recognised ${kind === 'operator' ? 'operator ' : ''}policy setting`);
-    }
-    if (!setting.accepts(value)) throw validationError(`${valueText(value)} is not a valid ${setting.noun}`);
+    return kind === 'operator' && setting?.merge === undefined ? undefined : setting;
+  };
+  const unknown = entries.filter(([name]) => settingOf(name) === undefined).map(([name]) => name);
+  const settings = kind === 'operator' ? 'operator policy settings' : 'policy settings';
+  if (unknown.length > 0) throw validationError(`${unknown.join(', ')} are not recognised ${settings}`);
+  for (const [name, value] of entries) {
+    const setting = settingOf(name);
+    if (setting?.accepts(value) === false) throw validationError(`${valueText(value)} is not a valid ${setting.noun}`);
   }
   checkDelayedRetry(definition);
 }
