@@ -1,0 +1,34 @@
+/**
+ * Counts publishes that the broker has confirmed, singly or as "all up to", in any order, each once. Constant work per
+ * publish: a ring of marks above the mark up to which all are confirmed.
+ */
+
+/** Bound on how far confirms may run ahead of the oldest unconfirmed publish; above any window in use. */
+const RING = 1 << 17;
+
+export class ConfirmCounter {
+  /** Publishes confirmed so far. */
+  confirmed = 0;
+  /** Every sequence number up to this one is confirmed. */
+  #low = 0;
+  readonly #marks = new Uint8Array(RING);
+
+  /** Throws when a sequence number lies further ahead than the ring is long. */
+  settle(sequence: number, multiple: boolean): void {
+    if (sequence - this.#low >= RING) throw new Error(`confirm of ${sequence} while ${this.#low + 1} is unconfirmed`);
+    if (multiple) {
+      while (this.#low < sequence) this.#advance();
+    } else if (sequence > this.#low && this.#marks[sequence % RING] === 0) {
+      this.#marks[sequence % RING] = 1;
+      this.confirmed++;
+    }
+    while (this.#marks[(this.#low + 1) % RING] === 1) this.#advance();
+  }
+
+  #advance(): void {
+    this.#low++;
+    const slot = this.#low % RING;
+    if (this.#marks[slot] === 0) this.confirmed++;
+    this.#marks[slot] = 0;
+  }
+}
