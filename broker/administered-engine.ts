@@ -4,13 +4,13 @@
  * policies and parameters are no business of the engine: it is given the directories and asks them.
  */
 import type { DelayedMessageView, VhostSpec } from './administration.ts';
-import type { Alarm, BindingSpec, ExchangeDeclaration, PeerInfo, Principal, QueueDeclaration } from './port.ts';
+import type { Alarm, BindingSpec, ExchangeDeclaration, PeerInfo, QueueDeclaration } from './port.ts';
 import type { Topology } from './topology.ts';
 
-/** One open connection, as the administration sees it. The program's own have the principal `THE_PROGRAM`. */
+/** One open connection, as the administration sees it. `username` is undefined for the program itself. */
 export interface AdministeredConnection {
   readonly peer: PeerInfo;
-  readonly principal: Principal;
+  readonly username: string | undefined;
   readonly vhost: string;
 }
 
@@ -33,12 +33,12 @@ export interface AdministeredEngine {
   topology(vhost: string): Topology;
   /**
    * Throws the error that declaring would throw for what is wrong in the declaration itself (type, arguments), whatever
-   * exists anywhere; changes nothing. The virtual host may not exist yet, so none is named.
+   * exists anywhere; changes nothing. The virtual host may not exist yet: its name is for the text only.
    */
-  checkExchange(declaration: ExchangeDeclaration): void;
-  checkQueue(declaration: QueueDeclaration): void;
+  checkExchange(vhost: string, declaration: ExchangeDeclaration): void;
+  checkQueue(vhost: string, declaration: QueueDeclaration): void;
   /** Likewise; the arguments of a binding are checked by the type of its source exchange, which may not exist yet. */
-  checkBinding(binding: BindingSpec, sourceType: string): void;
+  checkBinding(vhost: string, binding: BindingSpec, sourceType: string): void;
   /** As the verbs of a channel do, in the name of the program itself, and without asking for a queue limit. */
   declareExchange(vhost: string, declaration: ExchangeDeclaration): Promise<void>;
   declareQueue(vhost: string, declaration: QueueDeclaration): Promise<void>;

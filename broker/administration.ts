@@ -97,6 +97,7 @@ export type Definitions = { readonly [key: string]: unknown };
 
 export interface Administration {
   users(): Promise<readonly UserView[]>;
+  /** Tags count from the user's next login. */
   putUser(user: UserSpec): Promise<void>;
   /** Closes the connections of that user. */
   deleteUser(name: string): Promise<void>;
@@ -123,9 +124,13 @@ export interface Administration {
   setOperatorPolicy(policy: Policy): Promise<void>;
   clearOperatorPolicy(vhost: string, name: string): Promise<void>;
 
-  /** Idempotent: what exists with the same settings stays. Nothing is changed when the document does not fit. */
-  importDefinitions(definitions: Definitions): Promise<void>;
-  /** Of the whole broker or of one virtual host; without `amq.*`, exclusive and internal things. */
+  /**
+   * Idempotent: queues, exchanges and bindings that exist stay as they are; users, virtual hosts, permissions, policies
+   * and parameters take over what the document says. Nothing is changed when the document does not fit. With `vhost`,
+   * only what is in virtual hosts is imported, all of it into this one: for documents exported from a single one.
+   */
+  importDefinitions(definitions: Definitions, vhost?: string): Promise<void>;
+  /** Of the whole broker or of one virtual host (no users then); without `amq.*`, exclusive and internal things. */
   exportDefinitions(vhost?: string): Promise<Definitions>;
 
   connections(): Promise<readonly (PeerInfo & { readonly username: string; readonly vhost: string })[]>;
