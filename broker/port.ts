@@ -66,8 +66,8 @@ export type Alarm = 'memory' | 'disk';
 /** What the broker tells a connection. */
 export interface ConnectionEvents {
   /**
-   * The broker wants this connection gone (an administrator, a deleted user or virtual host, shutdown). The door says
-   * goodbye in its protocol and then calls `Connection.close`.
+   * The broker ends this connection (an administrator, a deleted user or virtual host, shutdown): its channels are closed
+   * when this call returns. The door says goodbye in its protocol.
    */
   onClose(error: BrokerError): void;
   /** Alarms now in force; empty when all are clear. The door stops reading from a peer that publishes until then. */
@@ -83,8 +83,6 @@ export interface ChannelEvents {
    * refused. With `multiple`, so are all before it that were not settled yet.
    */
   onConfirm(sequence: number, multiple: boolean, accepted: boolean): void;
-  /** The broker closes this channel because of `error`; it is already closed. */
-  onClose(error: BrokerError): void;
 }
 
 /** Why a consumer was ended by the broker. */
@@ -97,8 +95,11 @@ export interface ConsumerEvents {
    * the consumer was made with `noAck`. Deliveries begin after the promise of `consume` has resolved.
    */
   onDeliver(message: Message, deliveryTag: number, redelivered: boolean): void;
-  /** The broker has ended this consumer; nothing more is delivered to it, what it holds unacked can still be settled. */
-  onCancel(reason: CancelReason): void;
+  /**
+   * The broker has ended this consumer; nothing more is delivered to it. What it holds unacked can still be settled,
+   * except after a timeout, which has requeued it. `explanation` says the same for a person.
+   */
+  onCancel(reason: CancelReason, explanation: string): void;
 }
 
 export interface ExchangeDeclaration {
@@ -172,7 +173,7 @@ export interface RejectOptions {
 
 /**
  * One conversation with the broker: its own delivery tags, prefetch, confirms, transaction and consumers.
- * After `close`, and after `ChannelEvents.onClose`, every verb throws `connection-forced`.
+ * After `close`, also that of its connection, every verb throws `connection-forced`.
  */
 export interface Channel {
   readonly number: number;

@@ -1,0 +1,602 @@
+/**
+ * A channel: the delivery tags, unacked deliveries, prefetch, confirms, transaction and consumers of one conversation,
+ * once for all protocols. Rights are asked here, before anything is looked up, as RabbitMQ does.
+ */
+import type { Connection } from './connection.ts';
+import { Consumer } from './consumer.ts';
+import type { Exchange } from './exchange.ts';
+import { EMPTY_TABLE } from './fields.ts';
+import { checkVhostQueues } from './limits.ts';
+import { type Message, Trait } from './message.ts';
+import type { Permissions } from './permissions.ts';
+import type * as port from './port.ts';
+import { BrokerError, type CancelReason, type ChannelEvents, type ConsumerEvents } from './port.ts';
+import { consumerPriority } from './queue-settings.ts';
+import type { Queue } from './queue.ts';
+import type { QueuedMessage } from './queued-message.ts';
+import { REPLY_TO } from './reply-consumers.ts';
+import { Outcome } from './router.ts';
+import { Transaction } from './transaction.ts';
+import { UnackedList } from './unacked-list.ts';
+import type { VirtualHost } from './vhost.ts';
+
+/** Properties at which `publish` must look before it routes. */
+const CHECKED_TRAITS = Trait.expiration | Trait.userId | Trait.replyTo;
+
+/** Longest time to live of a message in milliseconds, RabbitMQ's bound: 100 years. */
+const EXPIRATION_MAX_MS = 100 * 365 * 24 * 3600 * 1000;
+
+/** The exchange last published to, with what was found about it: valid while nothing of that changes. */
+interface Target {
+  readonly name: string;
+  readonly exchange: Exchange;
+  readonly permissionsRevision: number;
+  readonly asksTopic: boolean;
+}
+
+export class Channel implements port.Channel {
+  readonly connection: Connection;
+  readonly number: number;
+  /** True while the peer takes no deliveries. */
+  paused = false;
+
+  readonly #vhost: VirtualHost;
+  readonly #permissions: Permissions;
+  readonly #events: ChannelEvents;
+  readonly #consumers = new Map<string, Consumer>();
+  readonly #unacked = new UnackedList();
+  #closed = false;
+  #lastTag = 0;
+  #target: Target | undefined;
+  /** For consumers made from now on, and for the channel as a whole; 0 = no limit. */
+  #prefetch = 0;
+  #prefetchGlobal = 0;
+  /** Unacked deliveries to consumers: those that the channel's prefetch counts. */
+  #held = 0;
+  /** Number of the last publish under confirms; -1 without them. */
+  #sequence = -1;
+  #transaction: Transaction | undefined;
+  #replies: { readonly tag: string; readonly address: string; readonly events: ConsumerEvents } | undefined;
+  #cancelTimeout: (() => void) | undefined;
+
+  constructor(connection: Connection, number: number, events: ChannelEvents) {
+    this.connection = connection;
+    this.number = number;
+    this.#events = events;
+    this.#vhost = connection.host;
+    this.#permissions = connection.engine.permissions;
+  }
+
+  /** Whether the channel's own prefetch leaves room for another delivery. */
+  get hasRoom(): boolean {
+    return this.#prefetchGlobal === 0 || this.#held < this.#prefetchGlobal;
+  }
+
+  get unackedCount(): number {
+    return this.#unacked.size;
+  }
+
+  async declareExchange(declaration: port.ExchangeDeclaration): Promise<void> {
+    this.#requireOpen();
+    const { exchange, passive, arguments: args } = declaration;
+    if (passive) {
+      this.#vhost.requireExchange(exchange);
+      return;
+    }
+    this.#authorize('configure', 'exchange', exchange);
+    const alternate = args?.['alternate-exchange'];
+    if (typeof alternate === 'string') {
+      this.#authorize('read', 'exchange', exchange);
+      this.#authorize('write', 'exchange', alternate);
+    }
+    this.#vhost.declareExchange(declaration);
+  }
+
+  async deleteExchange(exchange: string, options: { readonly ifUnused?: boolean } = {}): Promise<void> {
+    this.#requireOpen();
+    this.#authorize('configure', 'exchange', exchange);
+    this.#vhost.deleteExchange(exchange, options.ifUnused ?? false);
+  }
+
+  async declareQueue(declaration: port.QueueDeclaration): Promise<port.QueueDeclared> {
+    this.#requireOpen();
+    const { queue: name, passive, arguments: args } = declaration;
+    if (name.startsWith(REPLY_TO)) return this.#declareReplyAddress(name);
+    if (passive) {
+      const queue = this.#vhost.requireQueue(name, this.connection);
+      queue.touch();
+      return declared(queue);
+    }
+    this.#authorize('configure', 'queue', name);
+    const deadLetter = args?.['x-dead-letter-exchange'];
+    if (typeof deadLetter === 'string') {
+      this.#authorize('read', 'queue', name);
+      this.#authorize('write', 'exchange', deadLetter);
+    }
+    const { spec, queues } = this.#vhost;
+    if (!queues.has(name)) checkVhostQueues(spec.limits ?? {}, queues.size, spec.name, name);
+    return declared(this.#vhost.declareQueue(declaration, this.connection));
+  }
+
+  /** The pseudo queue exists for everybody, an address while its requester does. [RabbitMQ: direct reply-to] */
+  #declareReplyAddress(queue: string): port.QueueDeclared {
+    if (queue !== REPLY_TO && !this.#vhost.replies.has(queue)) this.#vhost.requireQueue(queue, this.connection);
+    return { queue, messageCount: 0, consumerCount: 1 };
+  }
+
+  async deleteQueue(
+    name: string,
+    options: { readonly ifUnused?: boolean; readonly ifEmpty?: boolean } = {},
+  ): Promise<number> {
+    this.#requireOpen();
+    this.#authorize('configure', 'queue', name);
+    if (!this.#vhost.queues.has(name)) return 0;
+    return this.#vhost.deleteQueue(this.#vhost.requireQueue(name, this.connection), options);
+  }
+
+  async purgeQueue(name: string): Promise<number> {
+    this.#requireOpen();
+    this.#authorize('read', 'queue', name);
+    return this.#vhost.requireQueue(name, this.connection).purge();
+  }
+
+  async bind(binding: port.BindingSpec): Promise<void> {
+    this.#authorizeBinding(binding);
+    this.#vhost.bind(binding, this.connection);
+  }
+
+  async unbind(binding: port.BindingSpec): Promise<void> {
+    this.#authorizeBinding(binding);
+    this.#vhost.unbind(binding, this.connection);
+  }
+
+  #authorizeBinding({ source, destination, destinationKind, bindingKey }: port.BindingSpec): void {
+    this.#requireOpen();
+    this.#authorize('write', destinationKind, destination);
+    this.#authorize('read', 'exchange', source);
+    if (this.#vhost.exchangeNamed(source)?.isTopic) {
+      this.#permissions.authorizeTopic(this.connection.principal, this.#vhost.name, 'read', source, bindingKey);
+    }
+  }
+
+  async consume(spec: port.ConsumeSpec, events: ConsumerEvents): Promise<string> {
+    this.#requireOpen();
+    const { queue: name, noAck = false, exclusive = false, arguments: args = EMPTY_TABLE } = spec;
+    const { clock } = this.#vhost;
+    if (this.connection.engine.draining) throw new BrokerError('connection-forced', 'the broker is shutting down');
+    const tag = spec.consumerTag || `amq.ctag-${clock.randomName()}`;
+    if (this.#consumers.has(tag) || this.#replies?.tag === tag) {
+      throw new BrokerError('not-allowed', `attempt to reuse consumer tag '${tag}'`);
+    }
+    if (name === REPLY_TO) return this.#consumeReplies(tag, noAck, events);
+    this.#authorize('read', 'queue', name);
+    const queue = this.#vhost.requireQueue(name, this.connection);
+    const priority = consumerPriority(args);
+    const own = args['x-consumer-timeout'];
+    const timeoutMs = typeof own === 'number' || typeof own === 'bigint' ? Number(own) : queue.settings.consumerTimeoutMs;
+    const prefetch = this.#prefetch;
+    const options = { tag, queue, channel: this, events, noAck, exclusive, priority, prefetch, timeoutMs };
+    const consumer = new Consumer({ ...options, arguments: args });
+    queue.addConsumer(consumer);
+    this.#consumers.set(tag, consumer);
+    // The peer must learn of its consumer before the first delivery.
+    clock.defer(() => queue.start(consumer));
+    this.#notifyConsumer('consumer-added', consumer);
+    return tag;
+  }
+
+  #consumeReplies(tag: string, noAck: boolean, events: ConsumerEvents): string {
+    if (!noAck) throw new BrokerError('precondition-failed', 'reply consumer cannot acknowledge');
+    if (this.#replies !== undefined) throw new BrokerError('precondition-failed', 'reply consumer already set');
+    this.#replies = { tag, address: this.#vhost.replies.add(this), events };
+    return tag;
+  }
+
+  async cancel(consumerTag: string): Promise<void> {
+    this.#requireOpen();
+    const consumer = this.#consumers.get(consumerTag);
+    if (consumer !== undefined) this.#removeConsumer(consumer);
+    else if (this.#replies?.tag === consumerTag) this.#endReplies();
+  }
+
+  #removeConsumer(consumer: Consumer): void {
+    this.#consumers.delete(consumer.tag);
+    consumer.queue.removeConsumer(consumer);
+    this.#notifyConsumer('consumer-removed', consumer);
+  }
+
+  #endReplies(): void {
+    if (this.#replies === undefined) return;
+    this.#vhost.replies.remove(this.#replies.address);
+    this.#replies = undefined;
+  }
+
+  /** For the broker: ends a consumer and tells its peer. */
+  consumerCancelled(consumer: Consumer, reason: CancelReason): void {
+    if (this.#consumers.get(consumer.tag) !== consumer) return;
+    this.#removeConsumer(consumer);
+    consumer.events.onCancel(reason, explanations[reason](consumer));
+  }
+
+  /** For the broker's shutdown. */
+  cancelConsumers(): void {
+    for (const consumer of [...this.#consumers.values()]) this.consumerCancelled(consumer, 'shutdown');
+  }
+
+  async get(name: string, options: { readonly noAck?: boolean } = {}): Promise<port.Got | undefined> {
+    this.#requireOpen();
+    const noAck = options.noAck ?? false;
+    this.#authorize('read', 'queue', name);
+    const queue = this.#vhost.requireQueue(name, this.connection);
+    queue.touch();
+    const fetched = queue.fetch(noAck);
+    if (fetched === undefined) return undefined;
+    const { queued, message } = fetched;
+    const deliveryTag = ++this.#lastTag;
+    if (!noAck) {
+      queued.markUnacked(undefined, deliveryTag);
+      this.#unacked.add(queued);
+    }
+    const redelivered = queued.returnCount > 0;
+    this.#notifyDelivered(queue, message, redelivered);
+    return { message, deliveryTag, redelivered, messageCount: queue.readyCount };
+  }
+
+  async recover(): Promise<void> {
+    this.#requireOpen();
+    this.#requeue(this.#unacked.takeAll(), false);
+  }
+
+  async confirmSelect(): Promise<void> {
+    this.#requireOpen();
+    if (this.#transaction) throw new BrokerError('precondition-failed', 'cannot switch from tx to confirm mode');
+    if (this.#sequence < 0) this.#sequence = 0;
+  }
+
+  async txSelect(): Promise<void> {
+    this.#requireOpen();
+    if (this.#sequence >= 0) throw new BrokerError('precondition-failed', 'cannot switch from confirm to tx mode');
+    this.#transaction ??= new Transaction();
+  }
+
+  async txCommit(): Promise<void> {
+    this.#requireOpen();
+    const { publishes, settlements } = this.#requireTransaction().end();
+    for (const { exchange, message, mandatory } of publishes) this.#route(exchange, message, mandatory);
+    for (const { messages, verdict, returned } of settlements) {
+      if (verdict === 'requeue') this.#requeue(messages, returned);
+      else this.#settle(messages, verdict);
+    }
+  }
+
+  async txRollback(): Promise<void> {
+    this.#requireOpen();
+    for (const { messages } of this.#requireTransaction().end().settlements) {
+      for (const queued of messages) this.#unacked.restore(queued);
+    }
+  }
+
+  #requireTransaction(): Transaction {
+    if (this.#transaction === undefined) throw new BrokerError('precondition-failed', 'channel is not transactional');
+    return this.#transaction;
+  }
+
+  publish(message: Message, mandatory = false): void {
+    const exchange = this.#targetFor(message);
+    const checked = (message.traits & CHECKED_TRAITS) === 0 ? message : this.#check(message);
+    if (this.#transaction !== undefined) this.#transaction.publish(exchange, checked, mandatory);
+    else if (this.#sequence < 0) this.#route(exchange, checked, mandatory);
+    else {
+      const sequence = ++this.#sequence;
+      const outcome = this.#route(exchange, checked, mandatory);
+      this.#events.onConfirm(sequence, false, outcome !== Outcome.refused);
+    }
+  }
+
+  #route(exchange: Exchange, message: Message, mandatory: boolean): number {
+    const outcome = this.#vhost.router.publish(exchange, message);
+    if (outcome === Outcome.unroutable && mandatory) {
+      const { observers, name: vhost } = this.#vhost;
+      if (observers.active) observers.notify({ type: 'returned', vhost, message });
+      this.#events.onReturn(message);
+    }
+    return outcome;
+  }
+
+  /** The exchange of a message, if this channel may publish such a message to it. */
+  #targetFor(message: Message): Exchange {
+    let target = this.#target;
+    if (
+      target === undefined ||
+      target.name !== message.exchange ||
+      target.exchange.deleted ||
+      target.permissionsRevision !== this.#permissions.revision
+    ) {
+      target = this.#findTarget(message.exchange);
+      this.#target = target;
+    }
+    const { bodyBytesMax } = this.connection.engine;
+    if (message.bodyBytes > bodyBytesMax) {
+      throw new BrokerError(
+        'precondition-failed',
+        `message size ${message.bodyBytes} is larger than configured max size ${bodyBytesMax}`,
+      );
+    }
+    if (target.asksTopic) {
+      const { principal } = this.connection;
+      this.#permissions.authorizeTopic(principal, this.#vhost.name, 'write', target.name, message.routingKey);
+    }
+    return target.exchange;
+  }
+
+  #findTarget(name: string): Target {
+    this.#requireOpen();
+    this.#authorize('write', 'exchange', name);
+    const exchange = this.#vhost.requireExchange(name);
+    if (exchange.internal) {
+      throw new BrokerError(
+        'access-refused',
+        `cannot publish to internal exchange '${name}' in vhost '${this.#vhost.name}'`,
+      );
+    }
+    const asksTopic =
+      exchange.isTopic && this.#permissions.hasTopicPermission(this.connection.principal, this.#vhost.name, name);
+    return { name, exchange, permissionsRevision: this.#permissions.revision, asksTopic };
+  }
+
+  /** Looks at the properties that can be wrong, and gives a request for direct replies its address. */
+  #check(message: Message): Message {
+    const { expiration, userId, replyTo } = message.properties;
+    const { username, tags } = this.connection.principal;
+    if (expiration !== undefined) requireExpiration(expiration);
+    if (userId !== undefined && userId !== username && !tags.includes('impersonator')) {
+      throw new BrokerError(
+        'precondition-failed',
+        `user_id property set to '${userId}' but authenticated user was '${username}'`,
+      );
+    }
+    if (replyTo !== REPLY_TO) return message;
+    if (this.#replies === undefined) {
+      throw new BrokerError('precondition-failed', 'fast reply consumer does not exist');
+    }
+    return message.derive({ replyTo: this.#replies.address });
+  }
+
+  ack(deliveryTag: number, multiple = false): void {
+    if (!multiple && this.#transaction === undefined && !this.#vhost.observers.active) {
+      this.#ackOne(deliveryTag);
+      return;
+    }
+    const messages = this.#take(deliveryTag, multiple);
+    if (this.#transaction !== undefined) this.#transaction.settle(messages, 'ack');
+    else this.#settle(messages, 'ack');
+  }
+
+  /** The common case of an ack, without a list. */
+  #ackOne(deliveryTag: number): void {
+    const queued = this.#unacked.take(deliveryTag);
+    if (queued === undefined) {
+      this.#requireOpen();
+      throw unknownTag(deliveryTag);
+    }
+    queued.queue.ack(queued);
+    this.#release(queued);
+    if (queued.consumer !== undefined) this.#creditAfter(queued.consumer);
+  }
+
+  reject(deliveryTag: number, options: port.RejectOptions = {}): void {
+    const messages = this.#take(deliveryTag, options.multiple ?? false);
+    const { requeue = false, returned = false } = options;
+    if (this.#transaction !== undefined) this.#transaction.settle(messages, requeue ? 'requeue' : 'discard', returned);
+    else if (requeue) this.#requeue(messages, returned);
+    else this.#settle(messages, 'discard');
+  }
+
+  /** Takes the deliveries that an ack or reject names. Tag 0 with multiple means all there are. [AMQP 1.8.3.13] */
+  #take(deliveryTag: number, multiple: boolean): QueuedMessage[] {
+    this.#requireOpen();
+    if (!multiple) {
+      const queued = this.#unacked.take(deliveryTag);
+      if (queued === undefined) throw unknownTag(deliveryTag);
+      return [queued];
+    }
+    if (deliveryTag === 0) return this.#unacked.takeAll();
+    if (!this.#unacked.has(deliveryTag)) throw unknownTag(deliveryTag);
+    return this.#unacked.takeThrough(deliveryTag);
+  }
+
+  #settle(messages: readonly QueuedMessage[], verdict: 'ack' | 'discard'): void {
+    for (const queued of messages) {
+      this.#release(queued);
+      if (verdict === 'ack') queued.queue.ack(queued);
+      else queued.queue.discard(queued);
+      const { observers, name: vhost } = this.#vhost;
+      if (observers.active && verdict === 'ack') {
+        observers.notify({ type: 'acked', vhost, queue: queued.queue.name, message: queued.message });
+      }
+    }
+    let last: Consumer | undefined;
+    for (const { consumer } of messages) {
+      if (consumer !== undefined && consumer !== last) this.#creditAfter(consumer);
+      last = consumer;
+    }
+  }
+
+  /** Gives messages back to their queues, and only then lets the queues deliver, so that order is kept. */
+  #requeue(messages: readonly QueuedMessage[], returned: boolean): void {
+    const byQueue = new Map<Queue, QueuedMessage[]>();
+    for (const queued of messages) {
+      const group = byQueue.get(queued.queue);
+      if (group === undefined) byQueue.set(queued.queue, [queued]);
+      else group.push(queued);
+    }
+    const consumers = new Set(messages.map((queued) => queued.consumer));
+    for (const queued of messages) this.#release(queued);
+    const { observers, name: vhost } = this.#vhost;
+    for (const [queue, group] of byQueue) {
+      queue.requeue(group, returned);
+      if (!observers.active) continue;
+      for (const { message } of group) observers.notify({ type: 'requeued', vhost, queue: queue.name, message });
+    }
+    for (const consumer of consumers) if (consumer !== undefined) this.#creditAfter(consumer);
+    for (const queue of byQueue.keys()) queue.dispatch();
+  }
+
+  #release(queued: QueuedMessage): void {
+    if (queued.consumer === undefined) return;
+    queued.consumer.unacked--;
+    this.#held--;
+  }
+
+  /** A delivery of this consumer was settled: it, or with a prefetch of the channel all its consumers, may take more. */
+  #creditAfter(consumer: Consumer): void {
+    if (this.#prefetchGlobal === 0) consumer.queue.credit(consumer);
+    else this.#creditAll();
+  }
+
+  #creditAll(): void {
+    for (const consumer of this.#consumers.values()) consumer.queue.credit(consumer);
+  }
+
+  prefetch(count: number, global = false): void {
+    this.#requireOpen();
+    if (!global) this.#prefetch = count;
+    else {
+      this.#prefetchGlobal = count;
+      this.#creditAll();
+    }
+  }
+
+  pause(): void {
+    this.paused = true;
+  }
+
+  resume(): void {
+    if (!this.paused || this.#closed) return;
+    this.paused = false;
+    this.#creditAll();
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    // No credit from here on: what goes back to the queues must not come to this channel again.
+    this.paused = true;
+    this.#cancelTimeout?.();
+    const messages = this.#unacked.takeAll();
+    if (this.#transaction) messages.push(...this.#transaction.end().settlements.flatMap((batch) => batch.messages));
+    this.#requeue(messages, false);
+    this.#endReplies();
+    for (const consumer of [...this.#consumers.values()]) this.#removeConsumer(consumer);
+    this.connection.channelClosed(this);
+  }
+
+  /** For the queue: hands a message to a consumer of this channel, unacked until it is settled. */
+  deliver(consumer: Consumer, queued: QueuedMessage, message: Message): void {
+    const tag = ++this.#lastTag;
+    queued.markUnacked(consumer, tag);
+    this.#unacked.add(queued);
+    consumer.unacked++;
+    this.#held++;
+    if (consumer.timeoutMs > 0) this.#watch(consumer, queued);
+    this.#hand(consumer.events, consumer.queue, message, tag, queued.returnCount > 0);
+  }
+
+  /** For the queue: hands a message to a consumer that does not acknowledge. */
+  deliverSettled(consumer: Consumer, message: Message, redelivered: boolean): void {
+    this.#hand(consumer.events, consumer.queue, message, ++this.#lastTag, redelivered);
+  }
+
+  /** For the router: hands a direct reply to the requester on this channel. */
+  deliverReply(message: Message): void {
+    if (this.#replies !== undefined) this.#hand(this.#replies.events, undefined, message, ++this.#lastTag, false);
+  }
+
+  #hand(events: ConsumerEvents, queue: Queue | undefined, message: Message, tag: number, redelivered: boolean): void {
+    if (queue !== undefined && this.#vhost.observers.active) this.#notifyDelivered(queue, message, redelivered);
+    try {
+      events.onDeliver(message, tag, redelivered);
+    } catch (error) {
+      // A consumer that throws is a defect of its program, not of whoever happened to publish.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+
+  /** Sees to it that a delivery which stays unacked too long comes back. [RabbitMQ: consumer timeout] */
+  #watch(consumer: Consumer, queued: QueuedMessage): void {
+    const { clock } = this.#vhost;
+    queued.ackDueMs = clock.now() + consumer.timeoutMs;
+    this.#cancelTimeout ??= clock.schedule(consumer.timeoutMs, () => this.#checkTimeouts());
+  }
+
+  #checkTimeouts(): void {
+    this.#cancelTimeout = undefined;
+    const { clock } = this.#vhost;
+    const nowMs = clock.now();
+    const late = new Set<Consumer>();
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const { consumer, ackDueMs } of this.#unacked) {
+      if (ackDueMs === 0 || consumer === undefined) continue;
+      if (ackDueMs <= nowMs) late.add(consumer);
+      else nextMs = Math.min(nextMs, ackDueMs);
+    }
+    for (const consumer of late) {
+      this.consumerCancelled(consumer, 'timeout');
+      if (this.#closed) return;
+      const held = [...this.#unacked].filter((queued) => queued.consumer === consumer);
+      for (const { deliveryTag } of held) this.#unacked.take(deliveryTag);
+      this.#requeue(held, false);
+    }
+    if (nextMs < Number.POSITIVE_INFINITY) {
+      this.#cancelTimeout ??= clock.schedule(nextMs - nowMs, () => this.#checkTimeouts());
+    }
+  }
+
+  #notifyDelivered(queue: Queue, message: Message, redelivered: boolean): void {
+    const { observers, name: vhost } = this.#vhost;
+    if (observers.active) observers.notify({ type: 'delivered', vhost, queue: queue.name, message, redelivered });
+  }
+
+  #notifyConsumer(type: 'consumer-added' | 'consumer-removed', { queue, tag: consumerTag }: Consumer): void {
+    const { observers, name: vhost } = this.#vhost;
+    if (observers.active) observers.notify({ type, vhost, queue: queue.name, consumerTag });
+  }
+
+  #authorize(right: 'configure' | 'write' | 'read', kind: 'queue' | 'exchange', name: string): void {
+    this.#permissions.authorize(this.connection.principal, this.#vhost.name, right, kind, name);
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) throw new BrokerError('connection-forced', `channel ${this.number} is closed`);
+  }
+}
+
+const explanations: { readonly [reason in CancelReason]: (consumer: Consumer) => string } = {
+  'queue-deleted': ({ queue }) => `queue '${queue.name}' was deleted`,
+  timeout: ({ channel, timeoutMs }) =>
+    `delivery acknowledgement on channel ${channel.number} timed out. Timeout value used: ${timeoutMs} ms. ` +
+    'This timeout value can be configured, see consumers doc guide to learn more',
+  shutdown: () => 'the broker is shutting down',
+};
+
+function declared(queue: Queue): port.QueueDeclared {
+  return { queue: queue.name, messageCount: queue.readyCount, consumerCount: queue.consumers.length };
+}
+
+function unknownTag(deliveryTag: number): BrokerError {
+  return new BrokerError('precondition-failed', `unknown delivery tag ${deliveryTag}`);
+}
+
+function requireExpiration(expiration: string): void {
+  const complaint = !/^-?\d+$/.test(expiration)
+    ? 'no_integer'
+    : expiration.startsWith('-')
+      ? `{value_negative,${expiration}}`
+      : Number(expiration) > EXPIRATION_MAX_MS
+        ? `{value_too_big,${expiration}}`
+        : undefined;
+  if (complaint === undefined) return;
+  throw new BrokerError('precondition-failed', `invalid expiration '${expiration}': ${complaint}`);
+}

@@ -1,0 +1,225 @@
+/**
+ * The in-process engine: the virtual hosts and connections of one broker. What answers the port when everything
+ * happens on this machine.
+ */
+import type { AdministeredConnection, AdministeredEngine } from './administered-engine.ts';
+import type { DelayedMessageView, UserLimits, VhostSpec } from './administration.ts';
+import type { Clock } from './clock.ts';
+import { Connection } from './connection.ts';
+import { checkBinding, checkExchange, checkQueue } from './declarations.ts';
+import { checkUserConnections, checkVhostConnections } from './limits.ts';
+import { Observers } from './observer.ts';
+import { type Permissions, THE_PROGRAM } from './permissions.ts';
+import type { Policies } from './policies.ts';
+import {
+  type Alarm,
+  type BindingSpec,
+  BrokerError,
+  type ConnectionEvents,
+  type ExchangeDeclaration,
+  type PeerInfo,
+  type Principal,
+  type QueueDeclaration,
+} from './port.ts';
+import type { Topology } from './topology.ts';
+import { topologyOf } from './topology-view.ts';
+import type { Users } from './users.ts';
+import { VirtualHost } from './vhost.ts';
+
+export interface EngineOptions {
+  readonly clock: Clock;
+  readonly users: Users;
+  readonly permissions: Permissions;
+  readonly policies: Policies;
+  /** Largest body accepted. */
+  readonly bodyBytesMax: number;
+  /** For queues without an own one; 0 = none. */
+  readonly consumerTimeoutMs: number;
+}
+
+const ALARMS: readonly Alarm[] = ['memory', 'disk'];
+
+export class Engine implements AdministeredEngine {
+  readonly observers = new Observers();
+  readonly permissions: Permissions;
+  readonly bodyBytesMax: number;
+  /** True from the beginning of a shutdown: no new consumers. */
+  draining = false;
+  readonly #options: EngineOptions;
+  readonly #vhosts = new Map<string, VirtualHost>();
+  readonly #connections = new Set<Connection>();
+  readonly #alarms = new Set<Alarm>();
+  #programCount = 0;
+
+  constructor(options: EngineOptions) {
+    this.#options = options;
+    this.permissions = options.permissions;
+    this.bodyBytesMax = options.bodyBytesMax;
+  }
+
+  /** Throws not-allowed. The rights are asked first, so that nobody learns the names of virtual hosts. */
+  connect(
+    principal: Principal,
+    vhostName: string,
+    events: Partial<ConnectionEvents>,
+    peer: PeerInfo | undefined,
+  ): Connection {
+    const vhost = this.#vhosts.get(vhostName);
+    if (this.draining) throw new BrokerError('connection-forced', 'the broker is shutting down');
+    if (vhost === undefined) throw new BrokerError('not-allowed', `vhost ${vhostName} not found`);
+    this.permissions.authorizeVhost(principal, vhostName);
+    const { username } = principal;
+    checkVhostConnections(vhost.spec.limits ?? {}, vhost.connections.size, vhostName, username);
+    const userLimits = this.userLimits(principal);
+    if (userLimits.maxConnections !== undefined) {
+      const count = [...this.#connections].filter((other) => other.principal.username === username).length;
+      checkUserConnections(userLimits, count, username);
+    }
+    const shown = peer ?? { protocol: 'in-process', name: `in-process ${++this.#programCount}` };
+    const connection = new Connection(this, vhost, principal, events, shown);
+    this.#connections.add(connection);
+    vhost.connections.add(connection);
+    if (this.observers.active) this.observers.notify({ type: 'connection-opened', vhost: vhostName, peer: shown });
+    if (this.#alarms.size > 0) {
+      this.#options.clock.defer(() => {
+        if (this.#connections.has(connection)) connection.events.onAlarms(this.alarms());
+      });
+    }
+    return connection;
+  }
+
+  userLimits(principal: Principal): UserLimits {
+    return principal === THE_PROGRAM ? {} : this.#options.users.limits(principal.username);
+  }
+
+  /** Open channels of a user in all his connections. */
+  channelsOf(username: string): number {
+    let count = 0;
+    for (const connection of this.#connections) {
+      if (connection.principal.username === username) count += connection.channels.size;
+    }
+    return count;
+  }
+
+  /** For the connection. */
+  connectionClosed(connection: Connection): void {
+    this.#connections.delete(connection);
+    const { vhost, peer } = connection;
+    if (this.observers.active) this.observers.notify({ type: 'connection-closed', vhost, peer });
+  }
+
+  vhosts(): readonly VhostSpec[] {
+    return Array.from(this.#vhosts.values(), ({ spec }) => spec);
+  }
+
+  async putVhost(spec: VhostSpec): Promise<void> {
+    const existing = this.#vhosts.get(spec.name);
+    if (existing !== undefined) existing.spec = spec;
+    else this.#vhosts.set(spec.name, new VirtualHost(spec, { ...this.#options, observers: this.observers }));
+  }
+
+  async deleteVhost(name: string, reason: string): Promise<void> {
+    const vhost = this.#require(name);
+    this.#vhosts.delete(name);
+    this.closeConnections((connection) => connection.vhost === name, reason);
+    vhost.close();
+  }
+
+  topology(vhost: string): Topology {
+    return topologyOf(this.#require(vhost));
+  }
+
+  checkExchange(declaration: ExchangeDeclaration): void {
+    checkExchange(declaration, '');
+  }
+
+  checkQueue(declaration: QueueDeclaration): void {
+    checkQueue(declaration, '');
+  }
+
+  checkBinding(binding: BindingSpec, sourceType: string): void {
+    checkBinding(binding, sourceType);
+  }
+
+  async declareExchange(vhost: string, declaration: ExchangeDeclaration): Promise<void> {
+    this.#require(vhost).declareExchange(declaration);
+  }
+
+  async declareQueue(vhost: string, declaration: QueueDeclaration): Promise<void> {
+    this.#require(vhost).declareQueue(declaration, undefined);
+  }
+
+  async bind(vhost: string, binding: BindingSpec): Promise<void> {
+    this.#require(vhost).bind(binding, undefined);
+  }
+
+  applyPolicies(vhost: string): void {
+    this.#require(vhost).applyPolicies();
+  }
+
+  connections(): readonly AdministeredConnection[] {
+    return [...this.#connections];
+  }
+
+  closeConnections(chosen: (connection: AdministeredConnection) => boolean, reason: string): number {
+    const ended = [...this.#connections].filter((connection) => chosen(connection));
+    for (const connection of ended) {
+      connection.events.onClose(new BrokerError('connection-forced', reason));
+      // The door says goodbye at its own pace; what the connection held is free from now on.
+      void connection.close();
+    }
+    return ended.length;
+  }
+
+  delayedMessages(vhost: string): readonly DelayedMessageView[] {
+    return this.#require(vhost).router.delayed.list();
+  }
+
+  cancelDelayedMessage(vhost: string, id: string): boolean {
+    return this.#require(vhost).router.delayed.cancel(id);
+  }
+
+  alarms(): readonly Alarm[] {
+    return ALARMS.filter((alarm) => this.#alarms.has(alarm));
+  }
+
+  setAlarm(alarm: Alarm, raised: boolean): void {
+    if (this.#alarms.has(alarm) === raised) return;
+    if (raised) this.#alarms.add(alarm);
+    else this.#alarms.delete(alarm);
+    const alarms = this.alarms();
+    for (const connection of this.#connections) connection.events.onAlarms(alarms);
+    if (this.observers.active) this.observers.notify({ type: 'alarms', alarms });
+  }
+
+  /** Cancels all consumers and refuses new ones and new connections. */
+  cancelConsumers(): void {
+    this.draining = true;
+    for (const connection of this.#connections) {
+      for (const channel of connection.channels.values()) channel.cancelConsumers();
+    }
+  }
+
+  /** Deliveries that wait for their ack. */
+  get unackedCount(): number {
+    let count = 0;
+    for (const connection of this.#connections) {
+      for (const channel of connection.channels.values()) count += channel.unackedCount;
+    }
+    return count;
+  }
+
+  /** Closes every connection and forgets everything. */
+  close(): void {
+    this.draining = true;
+    this.closeConnections(() => true, "broker forced connection closure with reason 'shutdown'");
+    for (const vhost of this.#vhosts.values()) vhost.close();
+    this.#vhosts.clear();
+  }
+
+  #require(name: string): VirtualHost {
+    const vhost = this.#vhosts.get(name);
+    if (vhost === undefined) throw new BrokerError('not-found', `no vhost '${name}'`);
+    return vhost;
+  }
+}

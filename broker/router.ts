@@ -1,0 +1,98 @@
+/**
+ * From an exchange to the queues: the second half of a publish, and the way of dead and of delayed messages, within one
+ * virtual host.
+ */
+import type { Clock } from './clock.ts';
+import { deadMessage, isAutomaticCycle } from './dead-letter.ts';
+import { DelayedMessages } from './delayed-messages.ts';
+import type { Exchange, ExchangeHost } from './exchange.ts';
+import { type Message, Trait } from './message.ts';
+import type { DeathReason, Observers } from './observer.ts';
+import type { Queue } from './queue.ts';
+import { copyKeys } from './queue-settings.ts';
+import type { ReplyConsumers } from './reply-consumers.ts';
+
+/** What became of a publish: nobody wanted it, every queue took it, or at least one refused it. */
+export const Outcome = { unroutable: 0, accepted: 1, refused: 2 } as const;
+
+export class Router {
+  readonly delayed: DelayedMessages;
+  readonly #host: ExchangeHost & { readonly name: string };
+  readonly #clock: Clock;
+  readonly #observers: Observers;
+  readonly #replies: ReplyConsumers;
+
+  constructor(
+    host: ExchangeHost & { readonly name: string },
+    clock: Clock,
+    observers: Observers,
+    replies: ReplyConsumers,
+  ) {
+    this.#host = host;
+    this.#clock = clock;
+    this.#observers = observers;
+    this.#replies = replies;
+    this.delayed = new DelayedMessages(clock, (exchange, message) => this.#enqueue(exchange, message));
+  }
+
+  /** Takes a message to all queues it is for; answers with an `Outcome`. Throws precondition-failed for a bad CC or BCC. */
+  publish(exchange: Exchange, message: Message): number {
+    if ((message.traits & Trait.delay) !== 0 && this.delayed.hold(exchange, message)) return Outcome.accepted;
+    return this.#enqueue(exchange, message);
+  }
+
+  #enqueue(exchange: Exchange, message: Message): number {
+    let delivered = message;
+    let queues: readonly Queue[];
+    if ((message.traits & Trait.copies) === 0) queues = exchange.route(message.routingKey, message);
+    else {
+      queues = this.#routeCopies(exchange, message);
+      delivered = withoutBlindCopies(message);
+    }
+    let outcome: number = Outcome.unroutable;
+    for (let index = 0; index < queues.length; index++) {
+      const accepted = (queues[index] as Queue).publish(delivered);
+      if (!accepted) outcome = Outcome.refused;
+      else if (outcome === Outcome.unroutable) outcome = Outcome.accepted;
+    }
+    if (outcome === Outcome.unroutable && exchange.isDefault && this.#replies.deliver(delivered)) {
+      outcome = Outcome.accepted;
+    }
+    if (outcome === Outcome.unroutable) exchange.unroutableCount++;
+    if (this.#observers.active) {
+      const { name: vhost } = this.#host;
+      this.#observers.notify({ type: 'published', vhost, message: delivered, queueCount: queues.length });
+    }
+    return outcome;
+  }
+
+  /** The queues for the routing key and every CC and BCC key, each once. [RabbitMQ: sender-selected distribution] */
+  #routeCopies(exchange: Exchange, message: Message): readonly Queue[] {
+    const headers = message.properties.headers ?? {};
+    const queues = new Set<Queue>();
+    for (const key of [message.routingKey, ...copyKeys(headers, 'CC'), ...copyKeys(headers, 'BCC')]) {
+      for (const queue of exchange.route(key, message)) queues.add(queue);
+    }
+    return [...queues];
+  }
+
+  /** Publishes a message that died in `queue` to the queue's dead-letter exchange; an exchange that is not there drops it. */
+  deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
+    const { deadLetterExchange = '', deadLetterRoutingKey: routingKey } = queue.settings;
+    const exchange = this.#host.exchangeNamed(deadLetterExchange);
+    if (exchange === undefined) return;
+    const nowMs = this.#clock.now();
+    const dead = deadMessage(message, { queue: queue.name, reason, nowMs, exchange: exchange.name, routingKey });
+    if ((dead.traits & Trait.delay) !== 0 && this.delayed.hold(exchange, dead)) return;
+    const queues =
+      (dead.traits & Trait.copies) === 0 ? exchange.route(dead.routingKey, dead) : this.#routeCopies(exchange, dead);
+    for (const target of queues) {
+      if (reason === 'rejected' || !isAutomaticCycle(dead, target.name)) target.publish(dead);
+    }
+  }
+}
+
+function withoutBlindCopies(message: Message): Message {
+  const { headers } = message.properties;
+  return headers !== undefined && 'BCC' in headers ? message.derive({ headers: { BCC: undefined } }) : message;
+}

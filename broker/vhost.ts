@@ -1,0 +1,310 @@
+/**
+ * A virtual host: names to exchanges and queues, and the bindings between them. Declaring again is compared with what
+ * exists; deleting takes the bindings along; whatever lives only as long as it is used (auto-delete, exclusive,
+ * x-expires) is deleted here. Rights are the channel's business.
+ */
+import type { VhostSpec } from './administration.ts';
+import type { Clock } from './clock.ts';
+import type { Connection } from './connection.ts';
+import { checkExchange, checkQueue } from './declarations.ts';
+import { requireSame, requireSameArguments } from './equivalence.ts';
+import { type Binding, bindingId, Exchange } from './exchange.ts';
+import { EMPTY_TABLE, type FieldTable, fieldsEqual } from './fields.ts';
+import type { Message } from './message.ts';
+import type { DeathReason, Observers } from './observer.ts';
+import type { Policies } from './policies.ts';
+import { type BindingSpec, BrokerError, type ExchangeDeclaration, type QueueDeclaration } from './port.ts';
+import { Queue, type QueueHost } from './queue.ts';
+import { QUEUE_ARGUMENTS, queueSettings, queueTypeOf } from './queue-settings.ts';
+import { REPLY_TO, ReplyConsumers } from './reply-consumers.ts';
+import { Router } from './router.ts';
+
+/** What every virtual host of one broker shares. */
+export interface VhostContext {
+  readonly clock: Clock;
+  readonly observers: Observers;
+  readonly policies: Policies;
+  /** For queues without an own one; 0 = none. */
+  readonly consumerTimeoutMs: number;
+}
+
+/** The exchanges that every virtual host has from the start. [AMQP 3.1.3; RabbitMQ for amq.rabbitmq.trace] */
+const PREDECLARED: readonly (readonly [name: string, type: string, internal?: true])[] = [
+  ['', 'direct'],
+  ['amq.direct', 'direct'],
+  ['amq.fanout', 'fanout'],
+  ['amq.topic', 'topic'],
+  ['amq.headers', 'headers'],
+  ['amq.match', 'headers'],
+  ['amq.rabbitmq.trace', 'topic', true],
+];
+
+const RESERVED_PREFIX = 'amq.';
+
+export class VirtualHost implements QueueHost {
+  readonly name: string;
+  readonly clock: Clock;
+  readonly observers: Observers;
+  readonly exchanges = new Map<string, Exchange>();
+  readonly queues = new Map<string, Queue>();
+  readonly connections = new Set<Connection>();
+  readonly replies: ReplyConsumers;
+  readonly router: Router;
+  /** Description, tags, default queue type and limits. */
+  spec: VhostSpec;
+  /** See `ExchangeHost`. */
+  routesRevision = 0;
+  readonly #context: VhostContext;
+
+  constructor(spec: VhostSpec, context: VhostContext) {
+    this.name = spec.name;
+    this.spec = spec;
+    this.clock = context.clock;
+    this.observers = context.observers;
+    this.#context = context;
+    this.replies = new ReplyConsumers(context.clock);
+    this.router = new Router(this, context.clock, context.observers, this.replies);
+    for (const [name, type, internal = false] of PREDECLARED) {
+      const spec = { name, type, durable: true, autoDelete: false, internal, arguments: EMPTY_TABLE };
+      this.exchanges.set(name, new Exchange(this, spec, context.policies.effective(this.name, 'exchange', name, type)));
+    }
+  }
+
+  exchangeNamed(name: string): Exchange | undefined {
+    return this.exchanges.get(name);
+  }
+
+  queueNamed(name: string): Queue | undefined {
+    return this.queues.get(name);
+  }
+
+  /** Throws not-found. */
+  requireExchange(name: string): Exchange {
+    const exchange = this.exchanges.get(name);
+    if (exchange === undefined) throw new BrokerError('not-found', `no ${this.#exchange(name)}`);
+    return exchange;
+  }
+
+  /** Throws not-found, and resource-locked for another connection's exclusive queue. */
+  requireQueue(name: string, user: Connection | undefined): Queue {
+    const queue = this.queues.get(name);
+    if (queue === undefined) throw new BrokerError('not-found', `no ${this.#queue(name)}`);
+    if (queue.owner !== undefined && queue.owner !== user) throw this.#locked(name);
+    return queue;
+  }
+
+  declareExchange(declaration: ExchangeDeclaration): Exchange {
+    const { exchange: name, type, durable = false, autoDelete = false, internal = false } = declaration;
+    const args = declaration.arguments ?? EMPTY_TABLE;
+    if (name === '') throw new BrokerError('access-refused', 'operation not permitted on the default exchange');
+    checkExchange(declaration, this.name);
+    const existing = this.exchanges.get(name);
+    if (existing !== undefined) {
+      const resource = this.#exchange(name);
+      requireSame(resource, 'type', type, existing.type);
+      requireSame(resource, 'durable', durable, existing.durable);
+      requireSame(resource, 'auto_delete', autoDelete, existing.autoDelete);
+      requireSame(resource, 'internal', internal, existing.internal);
+      requireSameArguments(resource, ['alternate-exchange', 'x-delayed-type'], args, existing.arguments);
+      return existing;
+    }
+    requireUnreserved('exchange', name);
+    const policy = this.#context.policies.effective(this.name, 'exchange', name, type);
+    const exchange = new Exchange(this, { name, type, durable, autoDelete, internal, arguments: args }, policy);
+    this.exchanges.set(name, exchange);
+    this.routesRevision++;
+    if (this.observers.active) this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name });
+    return exchange;
+  }
+
+  /** Deleting what is not there is no error. */
+  deleteExchange(name: string, ifUnused: boolean): void {
+    if (name === '') throw new BrokerError('access-refused', 'operation not permitted on the default exchange');
+    if (name.startsWith(RESERVED_PREFIX)) {
+      throw new BrokerError('access-refused', `deletion of system ${this.#exchange(name)} not allowed`);
+    }
+    const exchange = this.exchanges.get(name);
+    if (exchange === undefined) return;
+    if (ifUnused && exchange.bindings.size > 0) {
+      throw new BrokerError('precondition-failed', `${this.#exchange(name)} in use`);
+    }
+    this.#dropExchange(exchange);
+  }
+
+  #dropExchange(exchange: Exchange): void {
+    if (exchange.deleted) return;
+    exchange.deleted = true;
+    this.exchanges.delete(exchange.name);
+    this.router.delayed.drop(exchange);
+    for (const binding of [...exchange.incoming]) this.#dropBinding(binding);
+    for (const binding of [...exchange.bindings.values()]) this.#dropBinding(binding);
+    this.routesRevision++;
+    if (this.observers.active) {
+      this.observers.notify({ type: 'exchange-deleted', vhost: this.name, exchange: exchange.name });
+    }
+  }
+
+  /** `owner` is the connection that declares; it becomes the owner of an exclusive queue. */
+  declareQueue(declaration: QueueDeclaration, owner: Connection | undefined): Queue {
+    const { durable = false, exclusive = false, autoDelete = false } = declaration;
+    const args = this.#withDefaultType(declaration);
+    checkQueue({ ...declaration, arguments: args }, this.name);
+    const existing = this.queues.get(declaration.queue);
+    if (existing !== undefined) {
+      const resource = this.#queue(existing.name);
+      if (existing.owner !== (exclusive ? owner : undefined)) throw this.#locked(existing.name);
+      requireSame(resource, 'durable', durable, existing.durable);
+      requireSame(resource, 'auto_delete', autoDelete, existing.autoDelete);
+      requireSame(resource, 'x-queue-type', queueTypeOf(args), existing.type);
+      const names = QUEUE_ARGUMENTS.filter((name) => name !== 'x-queue-type');
+      requireSameArguments(resource, names, args, existing.arguments);
+      existing.touch();
+      return existing;
+    }
+    if (declaration.queue !== '') requireUnreserved('queue', declaration.queue);
+    const name = declaration.queue === '' ? this.#freeName() : declaration.queue;
+    const policy = this.#context.policies.effective(this.name, 'queue', name, queueTypeOf(args));
+    const settings = queueSettings(args, policy.definition, this.#context.consumerTimeoutMs);
+    const spec = { name, durable, autoDelete, owner: exclusive ? owner : undefined, arguments: args };
+    const queue = new Queue(this, spec, policy, settings);
+    this.queues.set(name, queue);
+    if (exclusive) owner?.ownedQueues.add(queue);
+    if (this.observers.active) this.observers.notify({ type: 'queue-declared', vhost: this.name, queue: name });
+    return queue;
+  }
+
+  /** A queue declared without a type has the virtual host's, if that fits what it is. */
+  #withDefaultType({ durable, exclusive, autoDelete, arguments: args = EMPTY_TABLE }: QueueDeclaration): FieldTable {
+    const type = this.spec.defaultQueueType;
+    const fits = type !== 'quorum' || (durable === true && exclusive !== true && autoDelete !== true);
+    if (type === undefined || type === 'classic' || 'x-queue-type' in args || !fits) return args;
+    return { ...args, 'x-queue-type': type };
+  }
+
+  #freeName(): string {
+    return `amq.gen-${this.clock.randomName()}`;
+  }
+
+  /** How many ready messages went with the queue. */
+  deleteQueue(queue: Queue, options: { readonly ifUnused?: boolean; readonly ifEmpty?: boolean } = {}): number {
+    if (options.ifUnused && queue.consumers.length > 0) {
+      throw new BrokerError('precondition-failed', `${this.#queue(queue.name)} in use`);
+    }
+    if (options.ifEmpty && queue.readyCount > 0) {
+      throw new BrokerError('precondition-failed', `${this.#queue(queue.name)} not empty`);
+    }
+    if (queue.deleted) return 0;
+    this.queues.delete(queue.name);
+    queue.owner?.ownedQueues.delete(queue);
+    const count = queue.close('queue-deleted');
+    for (const binding of [...queue.bindings]) this.#dropBinding(binding);
+    if (this.observers.active) this.observers.notify({ type: 'queue-deleted', vhost: this.name, queue: queue.name });
+    return count;
+  }
+
+  retire(queue: Queue): void {
+    if (!queue.deleted) this.deleteQueue(queue);
+  }
+
+  deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
+    this.router.deadLetter(queue, message, reason);
+  }
+
+  /** Binding again what is bound is no error. `user` is the connection that asks. */
+  bind(spec: BindingSpec, user: Connection | undefined): void {
+    const { source, destination, id, args } = this.#ends(spec, user);
+    if (source.bindings.has(id)) return;
+    const { destinationKind, bindingKey } = spec;
+    const binding: Binding = { source, destination, destinationKind, bindingKey, arguments: args };
+    source.addBinding(id, binding);
+    if (destination instanceof Exchange) destination.incoming.add(binding);
+    else destination.bindings.add(binding);
+    this.routesRevision++;
+    if (this.observers.active) this.observers.notify({ type: 'bound', vhost: this.name, binding: bindingSpec(binding) });
+  }
+
+  /** Unbinding what is not bound is no error. */
+  unbind(spec: BindingSpec, user: Connection | undefined): void {
+    const { source, id } = this.#ends(spec, user);
+    const binding = source.bindings.get(id);
+    if (binding !== undefined) this.#dropBinding(binding);
+  }
+
+  #ends(spec: BindingSpec, user: Connection | undefined) {
+    const { destinationKind: kind } = spec;
+    if (spec.source === '' || (kind === 'exchange' && spec.destination === '')) {
+      throw new BrokerError('access-refused', 'operation not permitted on the default exchange');
+    }
+    if (kind === 'queue' && spec.destination.startsWith(REPLY_TO)) {
+      throw new BrokerError('access-refused', `${this.#queue(spec.destination)} is a reply address and cannot be bound`);
+    }
+    const destination =
+      kind === 'queue' ? this.requireQueue(spec.destination, user) : this.requireExchange(spec.destination);
+    const source = this.requireExchange(spec.source);
+    const args = spec.arguments ?? EMPTY_TABLE;
+    return { source, destination, args, id: bindingId(kind, spec.destination, spec.bindingKey, args) };
+  }
+
+  #dropBinding(binding: Binding): void {
+    const { source, destination, destinationKind, bindingKey } = binding;
+    source.removeBinding(bindingId(destinationKind, destination.name, bindingKey, binding.arguments), binding);
+    if (destination instanceof Exchange) destination.incoming.delete(binding);
+    else destination.bindings.delete(binding);
+    this.routesRevision++;
+    if (this.observers.active) {
+      this.observers.notify({ type: 'unbound', vhost: this.name, binding: bindingSpec(binding) });
+    }
+    if (source.autoDelete && source.bindings.size === 0) this.#dropExchange(source);
+  }
+
+  /** Policies have changed: every queue and exchange takes over what now holds for it. */
+  applyPolicies(): void {
+    const { policies, consumerTimeoutMs } = this.#context;
+    for (const exchange of this.exchanges.values()) {
+      exchange.policy = policies.effective(this.name, 'exchange', exchange.name, exchange.type);
+    }
+    for (const queue of [...this.queues.values()]) {
+      const policy = policies.effective(this.name, 'queue', queue.name, queue.type);
+      if (fieldsEqual(policy.definition, queue.policy.definition)) queue.policy = policy;
+      else {
+        queue.policy = policy;
+        queue.configure(queueSettings(queue.arguments, policy.definition, consumerTimeoutMs));
+      }
+    }
+    this.routesRevision++;
+  }
+
+  /** Deletes everything in it; its connections have been closed. */
+  close(): void {
+    for (const queue of [...this.queues.values()]) this.deleteQueue(queue);
+    this.router.delayed.drop();
+    this.exchanges.clear();
+    this.routesRevision++;
+  }
+
+  #queue(name: string): string {
+    return `queue '${name}' in vhost '${this.name}'`;
+  }
+
+  #exchange(name: string): string {
+    return `exchange '${name}' in vhost '${this.name}'`;
+  }
+
+  #locked(name: string): BrokerError {
+    return new BrokerError(
+      'resource-locked',
+      `cannot obtain exclusive access to locked ${this.#queue(name)}. It could be originally declared on another connection or the exclusive property value does not match that of the original declaration.`,
+    );
+  }
+}
+
+/** A binding as plain data. */
+export function bindingSpec({ source, destination, destinationKind, bindingKey, arguments: args }: Binding): BindingSpec {
+  return { source: source.name, destination: destination.name, destinationKind, bindingKey, arguments: args };
+}
+
+function requireUnreserved(kind: 'queue' | 'exchange', name: string): void {
+  if (!name.startsWith(RESERVED_PREFIX)) return;
+  throw new BrokerError('access-refused', `${kind} name '${name}' contains reserved prefix 'amq.*'`);
+}
+
