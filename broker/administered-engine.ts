@@ -4,13 +4,13 @@
  * policies and parameters are no business of the engine: it is given the directories and asks them.
  */
 import type { DelayedMessageView, VhostSpec } from './administration.ts';
-import type { Alarm, BindingSpec, ExchangeDeclaration, PeerInfo, QueueDeclaration } from './port.ts';
+import type { Alarm, BindingSpec, ExchangeDeclaration, PeerInfo, Principal, QueueDeclaration } from './port.ts';
 import type { Topology } from './topology.ts';
 
-/** One open connection, as the administration sees it. `username` is undefined for the program itself. */
+/** One open connection, as the administration sees it. The program's own have the principal `THE_PROGRAM`. */
 export interface AdministeredConnection {
   readonly peer: PeerInfo;
-  readonly username: string | undefined;
+  readonly principal: Principal;
   readonly vhost: string;
 }
 
@@ -31,14 +31,6 @@ export interface AdministeredEngine {
 
   /** Exchanges (predeclared ones too), queues (exclusive ones too) and explicit bindings, as `Broker.snapshot` answers. */
   topology(vhost: string): Topology;
-  /**
-   * Throws the error that declaring would throw for what is wrong in the declaration itself (type, arguments), whatever
-   * exists anywhere; changes nothing. The virtual host may not exist yet: its name is for the text only.
-   */
-  checkExchange(vhost: string, declaration: ExchangeDeclaration): void;
-  checkQueue(vhost: string, declaration: QueueDeclaration): void;
-  /** Likewise; the arguments of a binding are checked by the type of its source exchange, which may not exist yet. */
-  checkBinding(vhost: string, binding: BindingSpec, sourceType: string): void;
   /** As the verbs of a channel do, in the name of the program itself, and without asking for a queue limit. */
   declareExchange(vhost: string, declaration: ExchangeDeclaration): Promise<void>;
   declareQueue(vhost: string, declaration: QueueDeclaration): Promise<void>;

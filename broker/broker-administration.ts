@@ -54,7 +54,10 @@ export class BrokerAdministration implements Administration {
     const { engine, users, permissions } = this.#parts;
     users.delete(name);
     permissions.forgetUser(name);
-    engine.closeConnections(({ username }) => username === name, `user '${name}' is deleted`);
+    engine.closeConnections(
+      ({ principal }) => principal !== THE_PROGRAM && principal.username === name,
+      `user '${name}' is deleted`,
+    );
   }
 
   async setUserLimits(name: string, limits: UserLimits): Promise<void> {
@@ -66,7 +69,7 @@ export class BrokerAdministration implements Administration {
   }
 
   async putVhost(vhost: VhostSpec): Promise<void> {
-    checkVhost(vhost, this.#parts.engine);
+    checkVhost(vhost);
     await this.#parts.engine.putVhost(vhost);
   }
 
@@ -161,7 +164,7 @@ export class BrokerAdministration implements Administration {
   async connections(): Promise<readonly (PeerInfo & { readonly username: string; readonly vhost: string })[]> {
     return this.#parts.engine
       .connections()
-      .map(({ peer, username = THE_PROGRAM.username, vhost }) => ({ ...peer, username, vhost }));
+      .map(({ peer, principal, vhost }) => ({ ...peer, username: principal.username, vhost }));
   }
 
   async closeConnection(name: string, reason: string): Promise<void> {

@@ -6,6 +6,7 @@
 
 import type { AdministeredEngine } from './administered-engine.ts';
 import type { UserView, VhostSpec } from './administration.ts';
+import { checkBinding, checkExchange, checkQueue } from './declarations.ts';
 import type { In, ReadDefinitions } from './definitions.ts';
 import { checkLimits } from './limits.ts';
 import type { Parameters } from './parameters.ts';
@@ -61,7 +62,7 @@ function check(definitions: ReadDefinitions, administered: Administered): Omit<P
   const { engine, users } = administered;
   const existing = new Map(engine.vhosts().map((vhost) => [vhost.name, vhost]));
   const vhosts = mergeVhosts(definitions, existing);
-  for (const vhost of vhosts) checkVhost(vhost, engine);
+  for (const vhost of vhosts) checkVhost(vhost);
   const knownVhosts = new Set([...existing.keys(), ...vhosts.map(({ name }) => name)]);
   const knownUsers = new Set([...users.list(), ...definitions.users].map(({ name }) => name));
   for (const entry of [...definitions.permissions, ...definitions.topicPermissions]) {
@@ -78,13 +79,13 @@ function check(definitions: ReadDefinitions, administered: Administered): Omit<P
 }
 
 /** Throws precondition-failed for a virtual host that cannot be. */
-export function checkVhost(vhost: VhostSpec, engine: AdministeredEngine): void {
+export function checkVhost(vhost: VhostSpec): void {
   const { name, defaultQueueType, limits = {} } = vhost;
   if (name === '') throw new BrokerError('precondition-failed', 'the name of a vhost must not be empty');
   checkLimits(limits, 'vhost');
   if (defaultQueueType === undefined) return;
   try {
-    engine.checkQueue(name, { queue: '', durable: true, arguments: { 'x-queue-type': defaultQueueType } });
+    checkQueue({ queue: '', durable: true, arguments: { 'x-queue-type': defaultQueueType } }, name);
   } catch (error) {
     if (!(error instanceof BrokerError)) throw error;
     throw new BrokerError('precondition-failed', `vhost '${name}': '${defaultQueueType}' is not a valid queue type`);
@@ -127,7 +128,7 @@ function checkContents(
     const { vhost, exchange, type } = declaration;
     const names = namesOf(vhost).exchanges;
     if (isReserved(exchange) || names.has(exchange)) return false;
-    engine.checkExchange(vhost, declaration);
+    checkExchange(declaration, vhost);
     names.set(exchange, type);
     return true;
   });
@@ -135,11 +136,11 @@ function checkContents(
     const { vhost, queue } = declaration;
     const names = namesOf(vhost).queues;
     if (isReserved(queue) || names.has(queue)) return false;
-    engine.checkQueue(vhost, declaration);
+    checkQueue(declaration, vhost);
     names.add(queue);
     return true;
   });
-  const bindings = definitions.bindings.filter((binding) => checkBinding(binding, namesOf(binding.vhost), engine));
+  const bindings = definitions.bindings.filter((binding) => isImported(binding, namesOf(binding.vhost)));
   checkQueueLimits(queues, [...engine.vhosts(), ...vhosts], namesOf);
   return { exchanges, queues, bindings };
 }
@@ -157,14 +158,14 @@ function isReserved(name: string): boolean {
   return name === '' || name.startsWith(RESERVED_PREFIX);
 }
 
-/** False for a binding that is implicit, or of a queue or exchange that is not imported. */
-function checkBinding(binding: In<BindingSpec>, names: Names, engine: AdministeredEngine): boolean {
+/** False for a binding that is implicit, or of a queue or exchange that is not imported. Throws precondition-failed. */
+function isImported(binding: In<BindingSpec>, names: Names): boolean {
   const { vhost, source, destination, destinationKind } = binding;
   if (source === '') return false;
   const sourceType = names.exchanges.get(source);
   const hasDestination = (destinationKind === 'queue' ? names.queues : names.exchanges).has(destination);
   if (sourceType !== undefined && hasDestination) {
-    engine.checkBinding(vhost, binding, sourceType);
+    checkBinding(binding, sourceType);
     return true;
   }
   const [kind, missing] = sourceType === undefined ? ['exchange', source] : [destinationKind, destination];
