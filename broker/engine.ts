@@ -129,15 +129,15 @@ export class Engine implements AdministeredEngine {
     return topologyOf(this.#require(vhost));
   }
 
-  checkExchange(declaration: ExchangeDeclaration): void {
-    checkExchange(declaration, '');
+  checkExchange(vhost: string, declaration: ExchangeDeclaration): void {
+    checkExchange(declaration, vhost);
   }
 
-  checkQueue(declaration: QueueDeclaration): void {
-    checkQueue(declaration, '');
+  checkQueue(vhost: string, declaration: QueueDeclaration): void {
+    checkQueue(declaration, vhost);
   }
 
-  checkBinding(binding: BindingSpec, sourceType: string): void {
+  checkBinding(_vhost: string, binding: BindingSpec, sourceType: string): void {
     checkBinding(binding, sourceType);
   }
 
@@ -158,11 +158,11 @@ export class Engine implements AdministeredEngine {
   }
 
   connections(): readonly AdministeredConnection[] {
-    return [...this.#connections];
+    return Array.from(this.#connections, administered);
   }
 
   closeConnections(chosen: (connection: AdministeredConnection) => boolean, reason: string): number {
-    const ended = [...this.#connections].filter((connection) => chosen(connection));
+    const ended = [...this.#connections].filter((connection) => chosen(administered(connection)));
     for (const connection of ended) {
       connection.events.onClose(new BrokerError('connection-forced', reason));
       // The door says goodbye at its own pace; what the connection held is free from now on.
@@ -222,4 +222,8 @@ export class Engine implements AdministeredEngine {
     if (vhost === undefined) throw new BrokerError('not-found', `no vhost '${name}'`);
     return vhost;
   }
+}
+
+function administered({ peer, principal, vhost }: Connection): AdministeredConnection {
+  return { peer, username: principal === THE_PROGRAM ? undefined : principal.username, vhost };
 }
