@@ -6,7 +6,6 @@ import type { AdministeredConnection, AdministeredEngine } from './administered-
 import type { DelayedMessageView, UserLimits, VhostSpec } from './administration.ts';
 import type { Clock } from './clock.ts';
 import { Connection } from './connection.ts';
-import { checkBinding, checkExchange, checkQueue } from './declarations.ts';
 import { checkUserConnections, checkVhostConnections } from './limits.ts';
 import { Observers } from './observer.ts';
 import { type Permissions, THE_PROGRAM } from './permissions.ts';
@@ -129,18 +128,6 @@ export class Engine implements AdministeredEngine {
     return topologyOf(this.#require(vhost));
   }
 
-  checkExchange(vhost: string, declaration: ExchangeDeclaration): void {
-    checkExchange(declaration, vhost);
-  }
-
-  checkQueue(vhost: string, declaration: QueueDeclaration): void {
-    checkQueue(declaration, vhost);
-  }
-
-  checkBinding(_vhost: string, binding: BindingSpec, sourceType: string): void {
-    checkBinding(binding, sourceType);
-  }
-
   async declareExchange(vhost: string, declaration: ExchangeDeclaration): Promise<void> {
     this.#require(vhost).declareExchange(declaration);
   }
@@ -158,11 +145,11 @@ export class Engine implements AdministeredEngine {
   }
 
   connections(): readonly AdministeredConnection[] {
-    return Array.from(this.#connections, administered);
+    return [...this.#connections];
   }
 
   closeConnections(chosen: (connection: AdministeredConnection) => boolean, reason: string): number {
-    const ended = [...this.#connections].filter((connection) => chosen(administered(connection)));
+    const ended = [...this.#connections].filter((connection) => chosen(connection));
     for (const connection of ended) {
       connection.events.onClose(new BrokerError('connection-forced', reason));
       // The door says goodbye at its own pace; what the connection held is free from now on.
@@ -222,8 +209,4 @@ export class Engine implements AdministeredEngine {
     if (vhost === undefined) throw new BrokerError('not-found', `no vhost '${name}'`);
     return vhost;
   }
-}
-
-function administered({ peer, principal, vhost }: Connection): AdministeredConnection {
-  return { peer, username: principal === THE_PROGRAM ? undefined : principal.username, vhost };
 }
