@@ -69,7 +69,7 @@ export class RawConnection {
 
   /** Opens a TCP connection; nothing is sent yet. */
   static async connect(options: ConnectOptions): Promise<RawConnection> {
-    const socket = connect(options);
+    const socket = connect({ host: options.host, port: options.port });
     await once(socket, 'connect');
     socket.setNoDelay(true);
     return new RawConnection(socket);
@@ -167,11 +167,7 @@ export class RawConnection {
 
   /** Resolves when the broker has closed the socket. */
   async untilEnded(timeoutMs = PATIENCE_MS): Promise<void> {
-    if (this.#socket.closed) return;
-    const timer = AbortSignal.timeout(timeoutMs);
-    await once(this.#socket, 'close', { signal: timer }).catch(() => {
-      throw new Error(`the broker did not close the socket within ${timeoutMs} ms`);
-    });
+    await untilClosed(this.#socket, timeoutMs, () => '');
   }
 
   /** Orderly goodbye. */
@@ -219,13 +215,26 @@ export function amqplainResponse(username: string, password: string): Buffer {
 
 /** Sends `octets` on a new socket and answers all that comes back until the broker closes it. */
 export async function sendAndReadAll(options: ConnectOptions, octets: Uint8Array): Promise<Buffer> {
-  const socket = connect(options);
+  const socket = connect({ host: options.host, port: options.port });
   const received: Buffer[] = [];
   socket.on('data', (chunk) => received.push(chunk));
   socket.on('error', () => socket.destroy());
   socket.write(octets);
-  await once(socket, 'close', { signal: AbortSignal.timeout(PATIENCE_MS) }).catch(() => {
-    throw new Error(`the broker kept the socket open; it said: ${Buffer.concat(received).toString('latin1')}`);
+  const all = (): Buffer => Buffer.concat(received);
+  await untilClosed(socket, PATIENCE_MS, () => `; it said: ${all().toString('latin1')}`);
+  return all();
+}
+
+function untilClosed(socket: Socket, timeoutMs: number, remark: () => string): Promise<void> {
+  if (socket.closed) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(
+      () => reject(new Error(`the broker did not close the socket within ${timeoutMs} ms${remark()}`)),
+      timeoutMs,
+    );
+    socket.once('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
   });
-  return Buffer.concat(received);
 }
