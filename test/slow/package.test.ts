@@ -13,7 +13,7 @@ const run = promisify(execFile);
 const PROGRAM = `
 import { type Broker, BrokerError, createBroker, createMessage } from 'warren';
 
-const broker: Broker = createBroker();
+const broker: Broker = await createBroker();
 const connection = await broker.connect();
 const channel = connection.openChannel();
 await channel.declareQueue({ queue: 'tasks' });
