@@ -11,8 +11,8 @@ import { type Message, Trait } from './message.ts';
 import type { Permissions } from './permissions.ts';
 import type * as port from './port.ts';
 import { BrokerError, type CancelReason, type ChannelEvents, type ConsumerEvents } from './port.ts';
-import { consumerPriority } from './queue-settings.ts';
 import type { Queue } from './queue.ts';
+import { consumerPriority } from './queue-settings.ts';
 import type { QueuedMessage } from './queued-message.ts';
 import { REPLY_TO } from './reply-consumers.ts';
 import { Outcome } from './router.ts';
@@ -173,7 +173,8 @@ export class Channel implements port.Channel {
     const queue = this.#vhost.requireQueue(name, this.connection);
     const priority = consumerPriority(args);
     const own = args['x-consumer-timeout'];
-    const timeoutMs = typeof own === 'number' || typeof own === 'bigint' ? Number(own) : queue.settings.consumerTimeoutMs;
+    const timeoutMs =
+      typeof own === 'number' || typeof own === 'bigint' ? Number(own) : queue.settings.consumerTimeoutMs;
     const prefetch = this.#prefetch;
     const options = { tag, queue, channel: this, events, noAck, exclusive, priority, prefetch, timeoutMs };
     const consumer = new Consumer({ ...options, arguments: args });

@@ -24,7 +24,10 @@ export function checkQueue(declaration: QueueDeclaration, vhost: string): void {
   if (queueTypeOf(args) !== 'quorum') return;
   const property = !durable ? 'non-durable' : exclusive ? 'exclusive' : autoDelete ? 'auto-delete' : undefined;
   if (property === undefined) return;
-  throw new BrokerError('precondition-failed', `invalid property '${property}' for queue '${queue}' in vhost '${vhost}'`);
+  throw new BrokerError(
+    'precondition-failed',
+    `invalid property '${property}' for queue '${queue}' in vhost '${vhost}'`,
+  );
 }
 
 /** The arguments of a binding, as far as the type of its source asks anything of them. */

@@ -182,7 +182,18 @@ export class Message {
     content.set(this.body, block.length);
     const traits = traitsOf(properties);
     const end = content.length;
-    return new Message(exchange, routingKey, content, 0, block.length, block.length, end, this.codec, traits, properties);
+    return new Message(
+      exchange,
+      routingKey,
+      content,
+      0,
+      block.length,
+      block.length,
+      end,
+      this.codec,
+      traits,
+      properties,
+    );
   }
 
   /** The same content under another address; shares everything. */

@@ -2,8 +2,8 @@
  * Regular expressions of permissions and policies, matched in bounded time. A pattern comes from one person and the
  * names it is tried on from another, and a broker has one thread: no pattern may hold it up. So patterns are not given
  * to a backtracking engine. The tree of pattern-syntax.ts becomes a nondeterministic automaton all of whose states are
- * followed at once: at most steps × characters per match (times characters again for lookaround), whatever the pattern.
- * There is therefore no such thing as a catastrophic pattern to be refused.
+ * followed at once: at most states × characters steps per match, whatever the pattern; lookaround, which begins anew at
+ * each character, is held to a number of steps. There is therefore no such thing as a catastrophic pattern to refuse.
  */
 import { assert, unreachable } from './assert.ts';
 import { type CharRanges, PatternError, type PatternNode, type Place, parsePattern } from './pattern-syntax.ts';
@@ -13,7 +13,12 @@ export { PatternError } from './pattern-syntax.ts';
 /** Characters of a pattern; RabbitMQ 4's bound. */
 export const PATTERN_LENGTH_MAX = 1024;
 /** States of one automaton; counted repeats multiply them. */
-export const PATTERN_STEPS_MAX = 10_000;
+export const PATTERN_STATES_MAX = 2000;
+/**
+ * States entered in one match, some tens of milliseconds. Without lookaround no name of 255 characters gets there; a
+ * match that does is none, as in RabbitMQ.
+ */
+export const MATCH_STEPS_MAX = 1_000_000;
 
 /** A state of the automaton. `next` and the like are indexes of other states. */
 type Step =
@@ -54,7 +59,8 @@ export class Pattern {
   /** True when the pattern matches anywhere in `text`. */
   matches(text: string): boolean {
     if (this.source === '' || this.source === '.*') return true;
-    return new Matching(this.#steps, text).find(this.#start, 0, false, undefined);
+    const matching = new Matching(this.#steps, text);
+    return matching.find(this.#start, 0, false, undefined) && matching.stepsLeft > 0;
   }
 }
 
@@ -100,12 +106,14 @@ function compile(node: PatternNode, next: number, steps: Step[]): number {
 }
 
 function append(step: Step, steps: Step[]): number {
-  if (steps.length >= PATTERN_STEPS_MAX) throw new PatternError('regular expression is too large', 0);
+  if (steps.length >= PATTERN_STATES_MAX) throw new PatternError('regular expression is too large', 0);
   return steps.push(step) - 1;
 }
 
 /** One pattern at work on one text. */
 class Matching {
+  /** When none is left nothing more is found, and the whole answer means nothing. */
+  stepsLeft = MATCH_STEPS_MAX;
   readonly #steps: readonly Step[];
   readonly #text: string;
   /** What lookarounds answered: key = state × (characters + 1) + position. */
@@ -127,6 +135,7 @@ class Matching {
     for (let position = from; ; position += 1) {
       const entry = position === from || !anchored ? [start] : [];
       const consuming = this.#follow([...entry, ...waiting], position, entered);
+      if (this.stepsLeft <= 0) return false;
       if (entered[DONE] === position && (end === undefined || end === position)) return true;
       if (position >= (end ?? this.#text.length) || (anchored && consuming.length === 0)) return false;
       const code = this.#text.charCodeAt(position);
@@ -144,6 +153,7 @@ class Matching {
     for (let index = states.pop(); index !== undefined; index = states.pop()) {
       if (entered[index] === position) continue;
       entered[index] = position;
+      this.stepsLeft -= 1;
       const step = this.#steps[index];
       assert(step !== undefined, 'a pattern leads to no state');
       switch (step.kind) {

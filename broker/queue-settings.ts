@@ -170,5 +170,8 @@ export function copyKeys(headers: FieldTable, name: 'CC' | 'BCC'): readonly stri
   if (value === undefined) return [];
   if (Array.isArray(value) && value.every((key) => typeof key === 'string')) return value as readonly string[];
   const found = isFieldTable(value) ? 'table' : fieldTypeName(value);
-  throw new BrokerError('precondition-failed', `Unsupported type for header: ${name} must be an array of longstr, is ${found}`);
+  throw new BrokerError(
+    'precondition-failed',
+    `Unsupported type for header: ${name} must be an array of longstr, is ${found}`,
+  );
 }

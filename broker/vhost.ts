@@ -220,7 +220,8 @@ export class VirtualHost implements QueueHost {
     if (destination instanceof Exchange) destination.incoming.add(binding);
     else destination.bindings.add(binding);
     this.routesRevision++;
-    if (this.observers.active) this.observers.notify({ type: 'bound', vhost: this.name, binding: bindingSpec(binding) });
+    if (this.observers.active)
+      this.observers.notify({ type: 'bound', vhost: this.name, binding: bindingSpec(binding) });
   }
 
   /** Unbinding what is not bound is no error. */
@@ -236,7 +237,10 @@ export class VirtualHost implements QueueHost {
       throw new BrokerError('access-refused', 'operation not permitted on the default exchange');
     }
     if (kind === 'queue' && spec.destination.startsWith(REPLY_TO)) {
-      throw new BrokerError('access-refused', `${this.#queue(spec.destination)} is a reply address and cannot be bound`);
+      throw new BrokerError(
+        'access-refused',
+        `${this.#queue(spec.destination)} is a reply address and cannot be bound`,
+      );
     }
     const destination =
       kind === 'queue' ? this.requireQueue(spec.destination, user) : this.requireExchange(spec.destination);
@@ -299,7 +303,13 @@ export class VirtualHost implements QueueHost {
 }
 
 /** A binding as plain data. */
-export function bindingSpec({ source, destination, destinationKind, bindingKey, arguments: args }: Binding): BindingSpec {
+export function bindingSpec({
+  source,
+  destination,
+  destinationKind,
+  bindingKey,
+  arguments: args,
+}: Binding): BindingSpec {
   return { source: source.name, destination: destination.name, destinationKind, bindingKey, arguments: args };
 }
 
@@ -307,4 +317,3 @@ function requireUnreserved(kind: 'queue' | 'exchange', name: string): void {
   if (!name.startsWith(RESERVED_PREFIX)) return;
   throw new BrokerError('access-refused', `${kind} name '${name}' contains reserved prefix 'amq.*'`);
 }
-
