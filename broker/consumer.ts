@@ -19,7 +19,9 @@ export class Consumer {
   /** Longest time that a delivery may stay unacked; 0 = any. */
   readonly timeoutMs: number;
   unacked = 0;
-  /** False until the peer knows that it is a consumer, and while it waits behind a single active one. */
+  /** True once the peer knows that it is a consumer. */
+  known = false;
+  /** True when known, unless it waits behind a single active consumer. */
   active = false;
   /** True while it stands in the queue's round: see `ConsumerRound`. */
   inRound = false;

@@ -56,7 +56,7 @@ export class Engine implements AdministeredEngine {
     this.bodyBytesMax = options.bodyBytesMax;
   }
 
-  /** Throws not-allowed. The rights are asked first, so that nobody learns the names of virtual hosts. */
+  /** Throws not-allowed; connection-forced during a shutdown. */
   connect(
     principal: Principal,
     vhostName: string,

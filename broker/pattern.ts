@@ -3,7 +3,7 @@
  * names it is tried on from another, and a broker has one thread: no pattern may hold it up. So patterns are not given
  * to a backtracking engine. The tree of pattern-syntax.ts becomes a nondeterministic automaton all of whose states are
  * followed at once: at most states × characters steps per match, whatever the pattern; lookaround, which begins anew at
- * each character, is held to a number of steps. There is therefore no such thing as a catastrophic pattern to refuse.
+ * each character, is held to a number of states. There is therefore no such thing as a catastrophic pattern to refuse.
  */
 import { assert, unreachable } from './assert.ts';
 import { type CharRanges, PatternError, type PatternNode, type Place, parsePattern } from './pattern-syntax.ts';
@@ -21,7 +21,7 @@ export const PATTERN_STATES_MAX = 2000;
 export const MATCH_STEPS_MAX = 1_000_000;
 
 /** A state of the automaton. `next` and the like are indexes of other states. */
-type Step =
+type State =
   | { readonly kind: 'char'; readonly ranges: CharRanges; readonly next: number }
   | { readonly kind: 'fork'; readonly next: number; other: number }
   | { readonly kind: 'place'; readonly place: Place; readonly next: number }
@@ -41,7 +41,7 @@ const NEWLINE = 10;
 /** A compiled regular expression. Immutable. */
 export class Pattern {
   readonly source: string;
-  readonly #steps: readonly Step[];
+  readonly #states: readonly State[];
   readonly #start: number;
 
   /** Throws PatternError for what is no regular expression, is not supported, or is too large. */
@@ -50,50 +50,50 @@ export class Pattern {
       throw new PatternError(`must not exceed ${PATTERN_LENGTH_MAX} characters`, PATTERN_LENGTH_MAX);
     }
     const tree = parsePattern(source);
-    const steps: Step[] = [{ kind: 'done' }];
+    const states: State[] = [{ kind: 'done' }];
     this.source = source;
-    this.#start = compile(tree, DONE, steps);
-    this.#steps = steps;
+    this.#start = compile(tree, DONE, states);
+    this.#states = states;
   }
 
   /** True when the pattern matches anywhere in `text`. */
   matches(text: string): boolean {
     if (this.source === '' || this.source === '.*') return true;
-    const matching = new Matching(this.#steps, text);
+    const matching = new Matching(this.#states, text);
     return matching.find(this.#start, 0, false, undefined) && matching.stepsLeft > 0;
   }
 }
 
 /** Appends the states of `node`, which lead on to `next`; returns the index of its first state. */
-function compile(node: PatternNode, next: number, steps: Step[]): number {
+function compile(node: PatternNode, next: number, states: State[]): number {
   switch (node.kind) {
     case 'char':
-      return append({ kind: 'char', ranges: node.ranges, next }, steps);
+      return append({ kind: 'char', ranges: node.ranges, next }, states);
     case 'place':
-      return append({ kind: 'place', place: node.place, next }, steps);
+      return append({ kind: 'place', place: node.place, next }, states);
     case 'all':
-      return node.items.reduceRight((following, item) => compile(item, following, steps), next);
+      return node.items.reduceRight((following, item) => compile(item, following, states), next);
     case 'any':
       return node.options
-        .map((option) => compile(option, next, steps))
-        .reduceRight((other, start) => append({ kind: 'fork', next: start, other }, steps));
+        .map((option) => compile(option, next, states))
+        .reduceRight((other, start) => append({ kind: 'fork', next: start, other }, states));
     case 'look': {
-      const start = compile(node.item, DONE, steps);
-      return append({ kind: 'look', start, ahead: node.ahead, negative: node.negative, next }, steps);
+      const start = compile(node.item, DONE, states);
+      return append({ kind: 'look', start, ahead: node.ahead, negative: node.negative, next }, states);
     }
     case 'repeat': {
       let following = next;
       if (node.max === Number.POSITIVE_INFINITY) {
         const fork = { kind: 'fork' as const, next, other: next };
-        following = append(fork, steps);
-        fork.other = compile(node.item, following, steps);
+        following = append(fork, states);
+        fork.other = compile(node.item, following, states);
       } else {
         for (let count = node.min; count < node.max; count += 1) {
-          following = append({ kind: 'fork', next, other: compile(node.item, following, steps) }, steps);
+          following = append({ kind: 'fork', next, other: compile(node.item, following, states) }, states);
         }
       }
       for (let count = 0; count < node.min; count += 1) {
-        const start = compile(node.item, following, steps);
+        const start = compile(node.item, following, states);
         // Nothing, repeated, is nothing: no reason to count to 65,535.
         if (start === following) break;
         following = start;
@@ -105,22 +105,22 @@ function compile(node: PatternNode, next: number, steps: Step[]): number {
   }
 }
 
-function append(step: Step, steps: Step[]): number {
-  if (steps.length >= PATTERN_STATES_MAX) throw new PatternError('regular expression is too large', 0);
-  return steps.push(step) - 1;
+function append(state: State, states: State[]): number {
+  if (states.length >= PATTERN_STATES_MAX) throw new PatternError('regular expression is too large', 0);
+  return states.push(state) - 1;
 }
 
 /** One pattern at work on one text. */
 class Matching {
   /** When none is left nothing more is found, and the whole answer means nothing. */
   stepsLeft = MATCH_STEPS_MAX;
-  readonly #steps: readonly Step[];
+  readonly #states: readonly State[];
   readonly #text: string;
   /** What lookarounds answered: key = state × (characters + 1) + position. */
   readonly #looks = new Map<number, boolean>();
 
-  constructor(steps: readonly Step[], text: string) {
-    this.#steps = steps;
+  constructor(states: readonly State[], text: string) {
+    this.#states = states;
     this.#text = text;
   }
 
@@ -130,7 +130,7 @@ class Matching {
    */
   find(start: number, from: number, anchored: boolean, end: number | undefined): boolean {
     /** Position at which each state was last entered. */
-    const entered = new Int32Array(this.#steps.length).fill(-1);
+    const entered = new Int32Array(this.#states.length).fill(-1);
     let waiting: number[] = [];
     for (let position = from; ; position += 1) {
       const entry = position === from || !anchored ? [start] : [];
@@ -141,52 +141,52 @@ class Matching {
       const code = this.#text.charCodeAt(position);
       waiting = [];
       for (const index of consuming) {
-        const step = this.#steps[index];
-        if (step?.kind === 'char' && contains(step.ranges, code)) waiting.push(step.next);
+        const state = this.#states[index];
+        if (state?.kind === 'char' && contains(state.ranges, code)) waiting.push(state.next);
       }
     }
   }
 
-  /** Follows what needs no character from `states`; returns the states that wait for one. Empties `states`. */
-  #follow(states: number[], position: number, entered: Int32Array): number[] {
+  /** Follows what needs no character from the `pending` states; returns those that wait for one. Empties `pending`. */
+  #follow(pending: number[], position: number, entered: Int32Array): number[] {
     const consuming: number[] = [];
-    for (let index = states.pop(); index !== undefined; index = states.pop()) {
+    for (let index = pending.pop(); index !== undefined; index = pending.pop()) {
       if (entered[index] === position) continue;
       entered[index] = position;
       this.stepsLeft -= 1;
-      const step = this.#steps[index];
-      assert(step !== undefined, 'a pattern leads to no state');
-      switch (step.kind) {
+      const state = this.#states[index];
+      assert(state !== undefined, 'a pattern leads to no state');
+      switch (state.kind) {
         case 'char':
           consuming.push(index);
           break;
         case 'fork':
-          states.push(step.next, step.other);
+          pending.push(state.next, state.other);
           break;
         case 'place':
-          if (isAt(step.place, this.#text, position)) states.push(step.next);
+          if (isAt(state.place, this.#text, position)) pending.push(state.next);
           break;
         case 'look':
-          if (this.#look(index, step, position)) states.push(step.next);
+          if (this.#look(index, state, position)) pending.push(state.next);
           break;
         case 'done':
           break;
         default:
-          unreachable(step);
+          unreachable(state);
       }
     }
     return consuming;
   }
 
-  #look(index: number, step: Step & { readonly kind: 'look' }, position: number): boolean {
+  #look(index: number, state: State & { readonly kind: 'look' }, position: number): boolean {
     const key = index * (this.#text.length + 1) + position;
     const known = this.#looks.get(key);
     if (known !== undefined) return known;
-    const found = step.ahead
-      ? this.find(step.start, position, true, undefined)
-      : this.find(step.start, 0, false, position);
-    this.#looks.set(key, found !== step.negative);
-    return found !== step.negative;
+    const found = state.ahead
+      ? this.find(state.start, position, true, undefined)
+      : this.find(state.start, 0, false, position);
+    this.#looks.set(key, found !== state.negative);
+    return found !== state.negative;
   }
 }
 

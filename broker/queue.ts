@@ -121,6 +121,8 @@ export class Queue {
         return true;
       }
     }
+    // Deleted from inside a delivery of this very message to another queue.
+    if (this.deleted) return true;
     const queued = this.#admit(message);
     this.#ready.push(queued);
     this.#joinReady(queued);
@@ -268,6 +270,7 @@ export class Queue {
   /** The peer knows of the consumer: it may have messages, unless a single active one is before it. */
   start(consumer: Consumer): void {
     if (!this.consumers.includes(consumer)) return;
+    consumer.known = true;
     if (this.#settings.singleActiveConsumer && this.consumers.some((other) => other.active)) return;
     consumer.active = true;
     this.credit(consumer);
@@ -297,10 +300,9 @@ export class Queue {
 
   /** The next in line becomes the single active consumer: the highest priority, of those the first to come. */
   #promote(): void {
-    const next = this.consumers.reduce<Consumer | undefined>(
-      (best, one) => (best === undefined || one.priority > best.priority ? one : best),
-      undefined,
-    );
+    const known = this.consumers.filter((consumer) => consumer.known);
+    const highest = Math.max(...known.map((consumer) => consumer.priority));
+    const next = known.find((consumer) => consumer.priority === highest);
     if (next !== undefined) this.start(next);
   }
 
