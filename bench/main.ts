@@ -63,11 +63,13 @@ async function bench(): Promise<void> {
   const runs = await runBench({ scenarios, peers, rounds: positive('rounds'), sizes, progress });
 
   const summaries = summarise(runs);
+  const { seconds, warmupSeconds } = sizes;
+  const how = `Medians of ${options.rounds} rounds (lowest–highest), ${seconds} s each after ${warmupSeconds} s of warm-up.`;
   const machine = describeMachine(
     facts,
     peers.map((peer) => peer.version()),
   );
-  console.log(`\n${machine}\n\n${markdownTable(summaries, scenarios)}\n\n${noiseNote(summaries)}`);
+  console.log(`\n${machine}\n${how}\n\n${markdownTable(summaries, scenarios)}\n\n${noiseNote(summaries)}`);
   if (options.json !== undefined) {
     writeFileSync(options.json, `${JSON.stringify({ facts, sizes, summaries, runs }, undefined, 2)}\n`);
   }

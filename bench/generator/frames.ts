@@ -6,7 +6,7 @@
  */
 
 export const FRAME_METHOD = 1;
-export const FRAME_HEADER = 2;
+const FRAME_HEADER = 2;
 export const FRAME_BODY = 3;
 export const FRAME_END = 0xce;
 /** Octets of a frame around its payload. */

@@ -9,69 +9,67 @@ const BATCH_BYTES = 64 * 1024;
 const ZERO = 0x30;
 const NINE = 0x39;
 
+/** Placeholder for the counter in a routing key that must never come twice: nine digits. */
+export const COUNTER = '000000000';
+
 export class MessageRing {
   /** Octets of one publish. */
   readonly messageBytes: number;
   /** Messages that `take` returns at most. */
   readonly batch: number;
-  protected readonly ring: Buffer;
-  protected readonly slots: number;
+  readonly #ring: Buffer;
+  readonly #slots: number;
+  readonly #keys: KeyCounter | undefined;
   #cursor = 0;
 
-  /** `messages`: each the frames of one publish, all of the same length; repeated until there are `slotsMin`. */
-  constructor(messages: readonly Buffer[], slotsMin = 1) {
+  /** `messages`: each the frames of one publish, all of the same length. Throws when they are not. */
+  constructor(messages: readonly Buffer[], options: RingOptions = {}) {
     const messageBytes = messages[0]?.length ?? 0;
     if (messages.some((message) => message.length !== messageBytes)) throw new Error('messages of unequal length');
     this.messageBytes = messageBytes;
     this.batch = Math.max(1, Math.floor(BATCH_BYTES / messageBytes));
-    const cycles = Math.ceil(Math.max(this.batch, slotsMin) / messages.length);
-    this.ring = Buffer.concat(Array.from({ length: cycles }, () => Buffer.concat(messages)));
-    this.slots = cycles * messages.length;
+    const cycles = Math.ceil(Math.max(this.batch, options.freshKeys?.slotsMin ?? 1) / messages.length);
+    this.#ring = Buffer.concat(Array.from({ length: cycles }, () => Buffer.concat(messages)));
+    this.#slots = cycles * messages.length;
+    this.#keys = options.freshKeys === undefined ? undefined : new KeyCounter(messages);
   }
 
-  /** The next messages, 1 to `max` of them. The octets stay the ring's; they change only in a `FreshKeyRing`. */
+  /** The next messages, 1 to `max` of them. The octets stay the ring's; they change only with `freshKeys`. */
   take(max: number): Buffer {
     const first = this.#cursor;
-    const end = Math.min(first + Math.min(max, this.batch), this.slots);
-    this.#cursor = end === this.slots ? 0 : end;
-    this.prepare(first, end);
-    return this.ring.subarray(first * this.messageBytes, end * this.messageBytes);
+    const end = Math.min(first + Math.min(max, this.batch), this.#slots);
+    this.#cursor = end === this.#slots ? 0 : end;
+    if (this.#keys !== undefined) {
+      for (let slot = first; slot < end; slot++) this.#keys.stamp(this.#ring, slot, slot * this.messageBytes);
+    }
+    return this.#ring.subarray(first * this.messageBytes, end * this.messageBytes);
   }
-
-  /** Called before slots [first, end) are handed out. */
-  protected prepare(_first: number, _end: number): void {}
 }
 
-/** Placeholder for the counter in the routing keys of a `FreshKeyRing`: nine digits. */
-export const COUNTER = '000000000';
+export interface RingOptions {
+  /**
+   * Every message holds the text `COUNTER` once, and each time it is taken a new number there. `slotsMin`: length of the
+   * ring in messages; above the publisher's window, what lay in a slot has been received by the consumer when the slot
+   * is written anew.
+   */
+  readonly freshKeys?: { readonly slotsMin: number };
+}
 
-/**
- * A ring whose messages all carry a counter, so that no routing key comes twice. A slot is written anew when it is
- * taken: `slotsMin` must be above the publisher's window, then what lay there has been received by the consumer and is
- * no longer anybody's.
- */
-export class FreshKeyRing extends MessageRing {
+/** Writes numbers that never come twice into the messages of a ring. */
+class KeyCounter {
   readonly #offsets: Uint32Array;
-  readonly #counter = Buffer.from(COUNTER);
+  readonly #digits = Buffer.from(COUNTER);
 
-  /** Each message holds the text `COUNTER` once. */
-  constructor(messages: readonly Buffer[], slotsMin: number) {
-    super(messages, slotsMin);
+  constructor(messages: readonly Buffer[]) {
     this.#offsets = Uint32Array.from(messages, (message) => message.indexOf(COUNTER));
   }
 
-  protected override prepare(first: number, end: number): void {
-    for (let slot = first; slot < end; slot++) {
-      this.#increment();
-      const offset = this.#offsets[slot % this.#offsets.length] ?? 0;
-      this.ring.set(this.#counter, slot * this.messageBytes + offset);
-    }
-  }
-
-  #increment(): void {
+  /** Counts on and writes the number into the message of `slot`, which begins at `at`. */
+  stamp(ring: Buffer, slot: number, at: number): void {
     let digit = COUNTER.length - 1;
-    while (this.#counter[digit] === NINE) this.#counter[digit--] = ZERO;
-    this.#counter[digit] = (this.#counter[digit] ?? ZERO) + 1;
+    while (this.#digits[digit] === NINE) this.#digits[digit--] = ZERO;
+    this.#digits[digit] = (this.#digits[digit] ?? ZERO) + 1;
+    ring.set(this.#digits, at + (this.#offsets[slot % this.#offsets.length] ?? 0));
   }
 }
 

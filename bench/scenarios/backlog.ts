@@ -17,7 +17,7 @@ export const BACKLOG_SCENARIO: Scenario = {
     const broker = new ProcessTree(brokerPid);
     const publishing = await Link.open(endpoint);
     await publishing.declareQueue(QUEUE);
-    const publisher = new Publisher(publishing, uniformRing('', QUEUE, BODY_BYTES), sizes.backlog, () => 0);
+    const publisher = new Publisher(publishing, uniformRing('', QUEUE, BODY_BYTES), { total: sizes.backlog });
     let enqueued = 0;
     const filling = new MeasuredWindow(broker, () => enqueued);
     publisher.start();

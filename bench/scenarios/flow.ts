@@ -50,7 +50,10 @@ export async function runFlow(plan: FlowPlan, context: RunContext): Promise<read
   if (durable) await publishing.confirmSelect();
 
   const { tally } = publishing.scanner;
-  const publisher = new Publisher(publishing, plan.ring, publisherWindow(plan), settledCount(plan, publishing));
+  const publisher = new Publisher(publishing, plan.ring, {
+    window: publisherWindow(plan),
+    settled: settledCount(plan, publishing),
+  });
   publishing.onChunk = () => publisher.pump();
   for (const [index, queue] of plan.queues.entries()) {
     const link = consuming[index];

@@ -1,6 +1,6 @@
 /** Scenarios a to d: what flows where. */
 import { publishFrames } from '../generator/frames.ts';
-import { COUNTER, FreshKeyRing, MessageRing, uniformRing } from '../generator/source.ts';
+import { COUNTER, MessageRing, type RingOptions, uniformRing } from '../generator/source.ts';
 import { runFlow, WINDOW_SMALL, windowFor } from './flow.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -92,19 +92,20 @@ function topicPair(index: number, varying: string): { bindingKey: string; routin
   }
 }
 
-function topic(id: string, title: string, makeRing: (messages: readonly Buffer[]) => MessageRing): Scenario {
+function topic(id: string, title: string, ringOptions: RingOptions = {}): Scenario {
   return {
     id,
     title: `d. topic exchange with ${TOPIC_BINDINGS} wildcard bindings, 16 B, ${title}`,
     freshBroker: false,
     run: (context) => {
       const pairs = Array.from({ length: TOPIC_BINDINGS }, (_, index) => topicPair(index, COUNTER));
+      const messages = pairs.map(({ routingKey }) => publishFrames(TOPIC_EXCHANGE, routingKey, SMALL_BODY));
       const queue = 'bench.d';
       return runFlow(
         {
           unit: 'msg',
           queues: [queue],
-          ring: makeRing(pairs.map(({ routingKey }) => publishFrames(TOPIC_EXCHANGE, routingKey, SMALL_BODY))),
+          ring: new MessageRing(messages, ringOptions),
           window: WINDOW_SMALL,
           prepare: async (link) => {
             await link.declareExchange(TOPIC_EXCHANGE, 'topic');
@@ -125,6 +126,6 @@ export const FLOW_SCENARIOS: readonly Scenario[] = [
   durable(16),
   durable(1024),
   fanout,
-  topic('d-repeating', `${TOPIC_BINDINGS} repeating keys`, (messages) => new MessageRing(messages)),
-  topic('d-new', 'ever-new keys', (messages) => new FreshKeyRing(messages, 2 * WINDOW_SMALL)),
+  topic('d-repeating', `${TOPIC_BINDINGS} repeating keys`),
+  topic('d-new', 'ever-new keys', { freshKeys: { slotsMin: 2 * WINDOW_SMALL } }),
 ];

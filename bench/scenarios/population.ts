@@ -34,10 +34,14 @@ async function closeAll(links: readonly Link[]): Promise<void> {
   await Promise.all(links.map((link) => link.close()));
 }
 
-/** Rate and CPU of the window, and memory per unit in place of its total. */
+/** The window's figures, with the time that it took, and memory per unit in place of its total. */
 function populationFigures(window: readonly Figure[], unit: string, grownBytes: number, count: number): Figure[] {
-  const each = { name: 'RSS each', unit: 'KiB', better: 'lower', value: grownBytes / KIBIBYTE / count } as const;
-  return [...window.filter((figure) => figure.name !== 'broker RSS'), { ...each, name: `RSS per ${unit}` }];
+  const rate = window.find(({ name }) => name === 'rate')?.value ?? Number.NaN;
+  return [
+    { name: `time for ${count}`, unit: 's', better: 'lower', value: count / rate },
+    ...window.filter(({ name }) => name !== 'broker RSS'),
+    { name: `RSS per ${unit}`, unit: 'KiB', better: 'lower', value: grownBytes / KIBIBYTE / count },
+  ];
 }
 
 const connections: Scenario = {
