@@ -3,7 +3,7 @@
  * names it is tried on from another, and a broker has one thread: no pattern may hold it up. So patterns are not given
  * to a backtracking engine. The tree of pattern-syntax.ts becomes a nondeterministic automaton all of whose states are
  * followed at once: at most states × characters steps per match, whatever the pattern; lookaround, which begins anew at
- * each character, is held to a number of states. There is therefore no such thing as a catastrophic pattern to refuse.
+ * each character, is held to a number of steps. There is therefore no such thing as a catastrophic pattern to refuse.
  */
 import { assert, unreachable } from './assert.ts';
 import { type CharRanges, PatternError, type PatternNode, type Place, parsePattern } from './pattern-syntax.ts';
