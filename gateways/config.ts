@@ -1,0 +1,175 @@
+/**
+ * The configuration of the process: command line > environment > configuration file > default, read once, checked as a
+ * whole, frozen. What is wrong is reported all at once, each with the option, where the value came from and what is
+ * allowed.
+ */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, resolve } from 'node:path';
+import { Command, CommanderError, Option as CommanderOption } from 'commander';
+import { ValueError } from './option-kinds.ts';
+import {
+  type Config,
+  defaultText,
+  OPTION_NAMES,
+  OPTIONS,
+  type Option,
+  type OptionName,
+  spelled,
+  variables,
+} from './options.ts';
+
+/** One or more things wrong with the configuration; the message has a line for each. The process exits with 2. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/** What the command line asks for. */
+export type Request =
+  | { readonly run: true; readonly config: Config }
+  /** Only to print `text` (help, version). */
+  | { readonly run: false; readonly text: string };
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** A value that somebody gave, and who, for error messages. */
+interface Given {
+  readonly value: unknown;
+  readonly source: string;
+  /** Where relative paths begin. */
+  readonly folder: string;
+}
+
+/** The version of this package, e.g. `0.1.0`. */
+export function packageVersion(): string {
+  const { version }: { version: string } = createRequire(import.meta.url)('warren/package.json');
+  return version;
+}
+
+/**
+ * Reads the configuration.
+ *
+ * @param words the command line after the name of the program
+ * @throws ConfigError
+ */
+export async function readConfig(words: readonly string[], environment: Environment): Promise<Request> {
+  const commandLine = parseCommandLine(words);
+  if (typeof commandLine === 'string') return { run: false, text: commandLine };
+  const problems: string[] = [];
+  const given = new Map<OptionName, Given>();
+  for (const name of OPTION_NAMES) {
+    const value = commandLine.get(name);
+    const variable = variables(name).find((candidate) => environment[candidate]);
+    if (value !== undefined) given.set(name, { value, source: 'the command line', folder: process.cwd() });
+    else if (variable) given.set(name, { value: environment[variable], source: variable, folder: process.cwd() });
+  }
+  await addFile(given, problems);
+  const config: Config = Object.freeze(
+    Object.fromEntries(OPTION_NAMES.map((name) => [name, resolveValue(name, given.get(name), problems)])),
+  ) as Config;
+  if (problems.length === 0) problems.push(...contradictions(config, given));
+  if (problems.length > 0) throw new ConfigError(problems.join('\n'));
+  return { run: true, config };
+}
+
+/** The values on the command line, or a text that it asks to print. */
+function parseCommandLine(words: readonly string[]): ReadonlyMap<OptionName, unknown> | string {
+  let output = '';
+  const command = new Command('warren')
+    .description('A message broker: AMQP 0-9-1 over TCP, TLS and WebSocket.')
+    .version(packageVersion(), '-V, --version', 'Print the version')
+    .helpOption('-h, --help', 'Print this help')
+    .allowExcessArguments(false)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => {
+        output += text;
+      },
+      writeErr: () => {},
+    })
+    .addHelpText('after', HELP_END);
+  for (const name of OPTION_NAMES) command.addOption(commanderOption(name));
+  try {
+    command.parse(words, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return output;
+    throw new ConfigError(`${error.message.replace(/^error: /, '')}\nSee warren --help.`);
+  }
+  const values: Record<string, unknown> = command.opts();
+  return new Map(OPTION_NAMES.map((name) => [name, values[name]]));
+}
+
+const HELP_END = `
+Each option may also be given by its environment variable or as a key of the configuration file:
+--amqp-port 5673, WARREN_AMQP_PORT=5673 and amqp-port = 5673 are the same. The command line counts
+first, then the environment, then the file.`;
+
+function commanderOption(name: OptionName): CommanderOption {
+  const { kind, help, group, alsoFrom = [] }: Option<unknown> = OPTIONS[name];
+  const standard = defaultText(name);
+  const notes = [kind.allowed, standard === undefined ? undefined : `default: ${standard}`, ...alsoFrom];
+  const description = `${help} (${notes.filter((note) => note !== undefined).join('; ')})`;
+  return new CommanderOption(`--${spelled(name)} <${kind.placeholder}>`, description).helpGroup(`${group}:`);
+}
+
+/** Adds what the configuration file gives, where nothing that counts more is given. */
+async function addFile(given: Map<OptionName, Given>, problems: string[]): Promise<void> {
+  const file = resolveValue('config', given.get('config'), problems);
+  if (typeof file !== 'string') return;
+  const names = new Map(OPTION_NAMES.filter((name) => name !== 'config').map((name) => [spelled(name), name]));
+  for (const [key, value] of Object.entries(await readToml(file))) {
+    const name = names.get(key);
+    if (name === undefined) problems.push(unknownKey(key, file, names));
+    else if (!given.has(name)) given.set(name, { value, source: file, folder: dirname(resolve(file)) });
+  }
+}
+
+async function readToml(file: string): Promise<Record<string, unknown>> {
+  const { parse, TomlError } = await import('smol-toml');
+  try {
+    return parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (error instanceof TomlError) throw new ConfigError(`config: ${file} is no TOML: ${error.message}`);
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(`config: cannot read ${file}: ${reason}`);
+  }
+}
+
+function unknownKey(key: string, file: string, names: ReadonlyMap<string, OptionName>): string {
+  const likely = key.toLowerCase().replaceAll('_', '-');
+  const hint = names.has(likely) ? `did you mean ${likely}?` : 'warren --help lists them all';
+  return `${key}: there is no such option (in ${file}); ${hint}`;
+}
+
+function resolveValue(name: OptionName, given: Given | undefined, problems: string[]): unknown {
+  const option: Option<unknown> = OPTIONS[name];
+  if (!given) return option.default;
+  try {
+    return option.kind.read(given.value, given.folder);
+  } catch (error) {
+    if (!(error instanceof ValueError)) throw error;
+    const shown = option.secret ? 'the value' : JSON.stringify(given.value);
+    const problem = `${spelled(name)}: ${shown} (from ${given.source}) is not allowed: ${error.message}`;
+    if (!problems.includes(problem)) problems.push(problem);
+    return option.default;
+  }
+}
+
+/** Options that are good each by itself and not together. */
+function contradictions(config: Config, given: ReadonlyMap<OptionName, Given>): string[] {
+  const problems: string[] = [];
+  const need = (name: OptionName, what: string): void => {
+    problems.push(`${spelled(name)} (from ${given.get(name)?.source}) needs ${what}`);
+  };
+  if (config.tlsCertificateFile && !config.tlsKeyFile) need('tlsCertificateFile', 'tls-key-file too');
+  if (config.tlsKeyFile && !config.tlsCertificateFile) need('tlsKeyFile', 'tls-certificate-file too');
+  if (config.tlsVerifyClient !== 'none' && !config.tlsCaFile) need('tlsVerifyClient', 'tls-ca-file');
+  if (!config.tlsCertificateFile) {
+    for (const name of ['amqpsPort', 'httpsPort', 'tlsCaFile', 'tlsVerifyClient'] as const) {
+      const isWanted = given.has(name) && config[name] !== 'off' && config[name] !== 'none';
+      if (isWanted) need(name, 'tls-certificate-file and tls-key-file');
+    }
+  }
+  return problems;
+}

@@ -1,0 +1,200 @@
+/**
+ * The table of options. One name serves everywhere: `amqp-port` is the flag `--amqp-port`, the environment variable
+ * `WARREN_AMQP_PORT` and the key `amqp-port` of the configuration file. docs/configuration.md shows this table, and a
+ * test keeps the two equal.
+ */
+import { hostname } from 'node:os';
+import { ADDRESS_RANGES, choice, DATA_FOLDER, FILE, integer, type Kind, list, PORT, text } from './option-kinds.ts';
+
+export interface Option<Value> {
+  readonly kind: Kind<Value>;
+  readonly default: Value;
+  /** Where the default differs from machine to machine, what to write about it. */
+  readonly defaultText?: string;
+  /** Further environment variables, which count after the own one. */
+  readonly alsoFrom?: readonly string[];
+  /** Never shown, not even when it is wrong. */
+  readonly secret?: boolean;
+  /** A sentence without its full stop. */
+  readonly help: string;
+  /** The heading it stands under. */
+  readonly group: Group;
+}
+
+export type Group = 'General' | 'Listening' | 'TLS' | 'AMQP' | 'WebSocket' | 'Users' | 'Limits';
+
+function option<Value>(
+  group: Group,
+  kind: Kind<Value>,
+  defaultValue: Value,
+  help: string,
+  more: Pick<Option<Value>, 'defaultText' | 'alsoFrom' | 'secret'> = {},
+): Option<Value> {
+  return { group, kind, default: defaultValue, help, ...more };
+}
+
+/** An option that is not there unless somebody sets it. */
+function optional<Value>(group: Group, kind: Kind<Value>, help: string): Option<Value | undefined> {
+  return { group, kind, default: undefined, help };
+}
+
+const MEBIBYTE = 1024 * 1024;
+const SECONDS_MAX = 10 * 365 * 24 * 3600;
+
+/** Every option, in the order in which they are shown. */
+export const OPTIONS = {
+  config: optional('General', FILE, 'Configuration file in TOML; its keys are the names of these options'),
+  dataDir: option('General', DATA_FOLDER, 'none', 'Folder for messages and settings; none keeps them in memory'),
+  loadDefinitions: optional('General', FILE, 'Definitions (JSON, as RabbitMQ exports them) to import at the start'),
+  clusterName: option('General', text('name'), `warren@${hostname()}`, 'Name under which clients see this broker', {
+    defaultText: 'warren@ and the name of the machine',
+  }),
+  shutdownGraceSeconds: option(
+    'General',
+    integer('seconds', 0, 3600),
+    5,
+    'After SIGTERM, how long consumers have to ack what they hold',
+  ),
+  logLevel: option(
+    'General',
+    choice('level', ['error', 'warn', 'info', 'debug']),
+    'info',
+    'Least level that is logged',
+  ),
+  logFormat: option(
+    'General',
+    choice('format', ['auto', 'text', 'json']),
+    'auto',
+    'Form of the log on standard error; auto is text on a terminal and JSON elsewhere',
+  ),
+
+  host: option(
+    'Listening',
+    text('address', 'a name or address of this machine'),
+    '127.0.0.1',
+    'Address on which all ports listen; 0.0.0.0 is every IPv4 address, :: every address',
+  ),
+  amqpPort: option('Listening', PORT, 5672, 'Port for AMQP 0-9-1'),
+  amqpsPort: option('Listening', PORT, 5671, 'Port for AMQP 0-9-1 over TLS, when there is a certificate'),
+  httpPort: option('Listening', PORT, 15674, 'Port for WebSocket clients of every protocol'),
+  httpsPort: option('Listening', PORT, 15673, 'Port for WebSocket clients over TLS, when there is a certificate'),
+  connectionsMax: option(
+    'Listening',
+    integer('count', 1, 1_000_000),
+    65_536,
+    'Connections open at a time on each port; one more is closed at once',
+  ),
+  handshakeTimeoutSeconds: option(
+    'Listening',
+    integer('seconds', 1, 600),
+    10,
+    'How long a new connection may take until it is open; counted for TLS and for the protocol each',
+  ),
+  proxyProtocolSources: option(
+    'Listening',
+    ADDRESS_RANGES,
+    [],
+    'Addresses of proxies whose connections begin with a PROXY protocol header (version 1 or 2)',
+  ),
+
+  tlsCertificateFile: optional('TLS', FILE, 'Certificate of the broker and its intermediate ones (PEM)'),
+  tlsKeyFile: optional('TLS', FILE, 'Private key of the certificate (PEM, not encrypted)'),
+  tlsCaFile: optional('TLS', FILE, 'Authorities that client certificates must come from (PEM)'),
+  tlsVerifyClient: option(
+    'TLS',
+    choice('how', ['none', 'optional', 'required']),
+    'none',
+    'Whether clients are asked for a certificate, and refused without a good one',
+  ),
+  tlsCertificateName: option(
+    'TLS',
+    choice('part', ['common-name', 'subject']),
+    'common-name',
+    "What of a client's certificate is its user name (SASL EXTERNAL)",
+  ),
+  tlsMinVersion: option('TLS', choice('version', ['TLSv1.2', 'TLSv1.3']), 'TLSv1.2', 'Oldest version of TLS taken'),
+
+  heartbeatSeconds: option(
+    'AMQP',
+    integer('seconds', 0, 65_535, ', 0 = none'),
+    60,
+    'Heartbeat offered to clients; a client may choose another',
+  ),
+  frameBytesMax: option('AMQP', integer('octets', 4096, 16 * MEBIBYTE), 131_072, 'Largest frame offered to clients'),
+  channelsMax: option('AMQP', integer('count', 1, 65_535), 2047, 'Channels offered to each connection'),
+  compatProduct: option(
+    'AMQP',
+    choice('product', ['Warren', 'RabbitMQ']),
+    'Warren',
+    'Product that clients are told; RabbitMQ for those that look for it (kombu)',
+  ),
+
+  websocketOrigins: option(
+    'WebSocket',
+    list('origins', 'origins like https://app.example, loopback (this machine), null or *'),
+    ['loopback'],
+    'Origins of web pages that may connect; programs that are no browsers always may',
+  ),
+  websocketMessageBytesMax: option(
+    'WebSocket',
+    integer('octets', 1024, 1024 * MEBIBYTE),
+    16 * MEBIBYTE,
+    'Largest WebSocket message taken',
+  ),
+
+  defaultUser: option('Users', text('name'), 'guest', 'User that exists from the start, with every right', {
+    alsoFrom: ['RABBITMQ_DEFAULT_USER'],
+  }),
+  defaultPass: option('Users', text('password'), 'guest', 'Password of that user', {
+    alsoFrom: ['RABBITMQ_DEFAULT_PASS'],
+    secret: true,
+  }),
+  defaultVhost: option('Users', text('name'), '/', 'Virtual host that exists from the start', {
+    alsoFrom: ['RABBITMQ_DEFAULT_VHOST'],
+  }),
+  loopbackUsers: option('Users', list('names', 'user names'), ['guest'], 'Users that may come from this machine only'),
+
+  messageBytesMax: option('Limits', integer('octets', 1, 512 * MEBIBYTE), 128 * MEBIBYTE, 'Largest message body'),
+  outgoingBytesMax: option(
+    'Limits',
+    integer('octets', 65_536, 1024 * MEBIBYTE),
+    MEBIBYTE,
+    'Octets held for a client that is slow to read, before it gets no more messages',
+  ),
+  consumerTimeoutSeconds: option(
+    'Limits',
+    integer('seconds', 0, SECONDS_MAX, ', 0 = any'),
+    0,
+    'How long a delivery may stay unacked before its consumer is cancelled',
+  ),
+};
+
+export type OptionName = keyof typeof OPTIONS;
+
+/** Names of all options, in the order in which they are shown. */
+export const OPTION_NAMES = Object.keys(OPTIONS) as readonly OptionName[];
+
+/** The values of all options. */
+export type Config = {
+  readonly [Name in OptionName]: (typeof OPTIONS)[Name] extends Option<infer Value> ? Value : never;
+};
+
+/** `amqpPort` becomes `amqp-port`, the name by which people know it. */
+export function spelled(name: OptionName): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** Environment variables in which an option is looked for; the first that is set and not empty counts. */
+export function variables(name: OptionName): readonly string[] {
+  const own = `WARREN_${spelled(name).replaceAll('-', '_').toUpperCase()}`;
+  const { alsoFrom = [] }: Option<unknown> = OPTIONS[name];
+  return [own, ...alsoFrom];
+}
+
+/** The default as a person would write it; undefined when there is none. */
+export function defaultText(name: OptionName): string | undefined {
+  const { default: value, defaultText: written }: Option<unknown> = OPTIONS[name];
+  if (written !== undefined) return written;
+  if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',');
+  return value === undefined ? undefined : String(value);
+}

@@ -1,0 +1,244 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { readConfig } from '../../../gateways/config.ts';
+import { type Config, OPTION_NAMES, spelled } from '../../../gateways/options.ts';
+
+type Environment = Record<string, string>;
+
+async function configOf(words: readonly string[], environment: Environment = {}): Promise<Config> {
+  const request = await readConfig(words, environment);
+  if (!request.run) throw new Error(`printed instead: ${request.text}`);
+  return request.config;
+}
+
+async function printed(words: readonly string[]): Promise<string> {
+  const request = await readConfig(words, {});
+  if (request.run) throw new Error('nothing was printed');
+  return request.text;
+}
+
+/** A configuration file; answers its folder and its path. */
+function toml(content: string): { folder: string; file: string } {
+  const folder = mkdtempSync(join(tmpdir(), 'warren-config-'));
+  const file = join(folder, 'warren.toml');
+  writeFileSync(file, content);
+  return { folder, file };
+}
+
+/** The lines of the error, which is the whole message of a process that refuses to start. */
+async function problems(words: readonly string[], environment: Environment = {}): Promise<string[]> {
+  const error = await readConfig(words, environment).catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ name: 'ConfigError' });
+  return error instanceof Error ? error.message.split('\n') : [];
+}
+
+describe('the configuration', () => {
+  it('listens on this machine only, with the ports that clients know, unless told otherwise', async () => {
+    expect(await configOf([])).toMatchObject({
+      host: '127.0.0.1',
+      amqpPort: 5672,
+      amqpsPort: 5671,
+      httpPort: 15674,
+      httpsPort: 15673,
+      dataDir: 'none',
+      defaultUser: 'guest',
+      loopbackUsers: ['guest'],
+      websocketOrigins: ['loopback'],
+      proxyProtocolSources: [],
+      config: undefined,
+      tlsCertificateFile: undefined,
+    });
+  });
+
+  it('cannot be changed once it is read', async () => {
+    expect(Object.isFrozen(await configOf([]))).toBe(true);
+  });
+
+  it('takes the command line first, then the environment, then the file, then the default', async () => {
+    const { file } = toml('amqp-port = 1\nhttp-port = 1\nheartbeat-seconds = 1\n');
+    const environment = { WARREN_CONFIG: file, WARREN_AMQP_PORT: '2', WARREN_HTTP_PORT: '2' };
+    const config = await configOf(['--amqp-port', '3'], environment);
+    expect([config.amqpPort, config.httpPort, config.heartbeatSeconds, config.channelsMax]).toEqual([3, 2, 1, 2047]);
+  });
+
+  it("takes RABBITMQ_DEFAULT_USER, _PASS and _VHOST, after WARREN's own", async () => {
+    const rabbit = { RABBITMQ_DEFAULT_USER: 'ann', RABBITMQ_DEFAULT_PASS: 'secret', RABBITMQ_DEFAULT_VHOST: 'shop' };
+    expect(await configOf([], rabbit)).toMatchObject({
+      defaultUser: 'ann',
+      defaultPass: 'secret',
+      defaultVhost: 'shop',
+    });
+    expect(await configOf([], { ...rabbit, WARREN_DEFAULT_USER: 'bob' })).toMatchObject({ defaultUser: 'bob' });
+  });
+
+  it('treats an empty environment variable as none, as Compose passes unset ones', async () => {
+    expect(await configOf([], { WARREN_AMQP_PORT: '', RABBITMQ_DEFAULT_USER: '' })).toMatchObject({
+      amqpPort: 5672,
+      defaultUser: 'guest',
+    });
+  });
+
+  it('knows every option in a file', async () => {
+    const { file, folder } = toml(`
+      load-definitions = "definitions.json"
+      host = "::"
+      amqp-port = "off"
+      amqps-port = 0
+      loopback-users = []
+      websocket-origins = ["https://app.example", "null"]
+      proxy-protocol-sources = "10.0.0.0/8, 192.0.2.1"
+      tls-certificate-file = "tls/cert.pem"
+      tls-key-file = "/etc/warren/key.pem"
+      tls-ca-file = "ca.pem"
+      tls-verify-client = "required"
+    `);
+    expect(await configOf(['--config', file])).toMatchObject({
+      loadDefinitions: join(folder, 'definitions.json'),
+      host: '::',
+      amqpPort: 'off',
+      amqpsPort: 0,
+      loopbackUsers: [],
+      websocketOrigins: ['https://app.example', 'null'],
+      proxyProtocolSources: ['10.0.0.0/8', '192.0.2.1'],
+      tlsCertificateFile: join(folder, 'tls/cert.pem'),
+      tlsKeyFile: '/etc/warren/key.pem',
+      tlsVerifyClient: 'required',
+    });
+  });
+
+  it('reads lists from words too, and none as the empty one', async () => {
+    const words = ['--loopback-users', 'none', '--websocket-origins', 'loopback,https://app.example'];
+    expect(await configOf(words)).toMatchObject({
+      loopbackUsers: [],
+      websocketOrigins: ['loopback', 'https://app.example'],
+    });
+  });
+});
+
+describe('a wrong configuration', () => {
+  it('names the option, where the value came from and what is allowed', async () => {
+    expect(await problems(['--amqp-port', '70000'])).toEqual([
+      'amqp-port: "70000" (from the command line) is not allowed: it takes a whole number, 0 (any free port) to 65535, or off',
+    ]);
+    expect(await problems([], { WARREN_LOG_LEVEL: 'loud' })).toEqual([
+      'log-level: "loud" (from WARREN_LOG_LEVEL) is not allowed: it takes error, warn, info or debug',
+    ]);
+    const { file } = toml('frame-bytes-max = 4095');
+    expect(await problems(['--config', file])).toEqual([
+      `frame-bytes-max: 4095 (from ${file}) is not allowed: it takes a whole number, 4096 to 16777216`,
+    ]);
+  });
+
+  it('is reported as a whole', async () => {
+    const lines = await problems(['--amqp-port', 'x', '--host', ''], { WARREN_CHANNELS_MAX: '0' });
+    expect(lines.map((line) => line.split(':')[0]).sort()).toEqual(['amqp-port', 'channels-max', 'host']);
+  });
+
+  it.each([
+    ['amqp-port', '-1'],
+    ['amqp-port', '5672x'],
+    ['amqp-port', '0x10'],
+    ['amqp-port', ' 5672'],
+    ['heartbeat-seconds', '1.5'],
+    ['heartbeat-seconds', '65536'],
+    ['channels-max', '0'],
+    ['message-bytes-max', '536870913'],
+    ['connections-max', ''],
+    ['log-format', 'xml'],
+    ['tls-min-version', 'TLSv1.1'],
+    ['websocket-origins', 'a,,b'],
+    ['default-user', ''],
+  ])('%s cannot be "%s"', async (name, value) => {
+    const [line, ...others] = await problems([`--${name}`, value]);
+    expect(line).toContain(`${name}: "${value}" (from the command line) is not allowed: it takes`);
+    expect(others).toEqual([]);
+  });
+
+  it.each([
+    ['amqp-port = 1.5', '1.5'],
+    ['amqp-port = true', 'true'],
+    ['host = 127', '127'],
+    ['loopback-users = "a" \nwebsocket-origins = [1]', '[1]'],
+    ['log-level = ["info"]', '["info"]'],
+  ])('a file cannot say %s', async (content, shown) => {
+    const { file } = toml(content);
+    expect((await problems(['--config', file])).join()).toContain(`: ${shown} (from ${file}) is not allowed: it takes`);
+  });
+
+  it('names the range that is none', async () => {
+    expect((await problems(['--proxy-protocol-sources', '10.0.0.0/8,10.0.0.0/40'])).join()).toContain(
+      '"10.0.0.0/40" is no address range; write it like 10.0.0.0/8',
+    );
+  });
+
+  it('says that messages cannot be kept in a folder yet', async () => {
+    expect((await problems(['--data-dir', '/var/lib/warren'])).join()).toContain(
+      'this version keeps everything in memory, the durable store is not in it yet',
+    );
+    expect(await configOf(['--data-dir', 'none'])).toMatchObject({ dataDir: 'none' });
+  });
+
+  it('suggests the option that was meant', async () => {
+    expect((await problems(['--amqp-prt', '1'])).join(' ')).toContain("'--amqp-prt' (Did you mean --amqp-port?)");
+    const { file } = toml('amqp_port = 1\nnonsense = 2');
+    expect(await problems(['--config', file])).toEqual([
+      `amqp_port: there is no such option (in ${file}); did you mean amqp-port?`,
+      `nonsense: there is no such option (in ${file}); warren --help lists them all`,
+    ]);
+  });
+
+  it('does not take a flag without its value, nor words that are no flags', async () => {
+    expect((await problems(['--amqp-port'])).join()).toContain('--amqp-port <port>');
+    expect((await problems(['5672'])).join()).toContain('too many arguments');
+  });
+
+  it('says what is wrong with the file itself', async () => {
+    expect((await problems(['--config', '/nowhere/warren.toml'])).join()).toContain(
+      'config: cannot read /nowhere/warren.toml',
+    );
+    const { file } = toml('amqp-port = \n');
+    expect((await problems(['--config', file])).join()).toContain(`config: ${file} is no TOML: `);
+    expect((await problems(['--config', toml('config = "x"').file])).join()).toContain(
+      'config: there is no such option',
+    );
+  });
+
+  it('says which options need each other', async () => {
+    expect(await problems(['--tls-certificate-file', 'c.pem'])).toEqual([
+      'tls-certificate-file (from the command line) needs tls-key-file too',
+    ]);
+    expect(await problems([], { WARREN_AMQPS_PORT: '5671' })).toEqual([
+      'amqps-port (from WARREN_AMQPS_PORT) needs tls-certificate-file and tls-key-file',
+    ]);
+    expect(await configOf(['--amqps-port', 'off'])).toMatchObject({ amqpsPort: 'off' });
+    const tls = ['--tls-certificate-file', 'c.pem', '--tls-key-file', 'k.pem'];
+    expect(await problems([...tls, '--tls-verify-client', 'optional'])).toEqual([
+      'tls-verify-client (from the command line) needs tls-ca-file',
+    ]);
+  });
+
+  it('never shows a password', async () => {
+    const { file } = toml('default-pass = 123456');
+    expect((await problems(['--config', file])).join()).toBe(
+      `default-pass: the value (from ${file}) is not allowed: it takes any text`,
+    );
+  });
+});
+
+describe('the help', () => {
+  it('shows every option', async () => {
+    const help = await printed(['--help']);
+    for (const name of OPTION_NAMES) expect(help).toContain(`--${spelled(name)} <`);
+    expect(help).toContain('RABBITMQ_DEFAULT_USER');
+  });
+
+  it('is printed whatever else is wrong', async () => {
+    expect(await printed(['--amqp-port', 'x', '--help'])).toContain('Usage: warren');
+  });
+
+  it('has the version beside it', async () => {
+    expect(await printed(['--version'])).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
