@@ -95,6 +95,16 @@ export interface DelayedMessageView {
 /** Definitions as RabbitMQ writes them, parsed from JSON; unknown keys are ignored on import. */
 export type Definitions = { readonly [key: string]: unknown };
 
+export interface ImportOptions {
+  /**
+   * Only what is in virtual hosts is imported, all of it into this one, which must exist: for documents exported from
+   * a single one. Absent: everything, each to where it says.
+   */
+  readonly vhost?: string;
+  /** Called before anything is changed for what is passed over: things named `amq.…`, bindings of what is not there. */
+  readonly onSkipped?: (what: string) => void;
+}
+
 export interface Administration {
   users(): Promise<readonly UserView[]>;
   /** Tags count from the user's next login. */
@@ -126,10 +136,9 @@ export interface Administration {
 
   /**
    * Idempotent: queues, exchanges and bindings that exist stay as they are; users, virtual hosts, permissions, policies
-   * and parameters take over what the document says. Nothing is changed when the document does not fit. With `vhost`,
-   * only what is in virtual hosts is imported, all of it into this one: for documents exported from a single one.
+   * and parameters take over what the document says. Nothing is changed when the document does not fit.
    */
-  importDefinitions(definitions: Definitions, vhost?: string): Promise<void>;
+  importDefinitions(definitions: Definitions, options?: ImportOptions): Promise<void>;
   /** Of the whole broker or of one virtual host (no users then); without `amq.*`, exclusive and internal things. */
   exportDefinitions(vhost?: string): Promise<Definitions>;
 

@@ -8,6 +8,7 @@ import type {
   Administration,
   Definitions,
   DelayedMessageView,
+  ImportOptions,
   Permission,
   Policy,
   TopicPermission,
@@ -151,9 +152,9 @@ export class BrokerAdministration implements Administration {
     this.#parts.engine.applyPolicies(vhost);
   }
 
-  async importDefinitions(definitions: Definitions, vhost?: string): Promise<void> {
+  async importDefinitions(definitions: Definitions, { vhost, onSkipped }: ImportOptions = {}): Promise<void> {
     if (vhost !== undefined) this.#vhost(vhost);
-    await importDefinitions(readDefinitions(definitions, vhost), this.#parts);
+    await importDefinitions(readDefinitions(definitions, vhost), this.#parts, onSkipped);
   }
 
   async exportDefinitions(vhost?: string): Promise<Definitions> {

@@ -25,7 +25,7 @@ export interface Administered {
   readonly parameters: Parameters;
 }
 
-/** Names of this kind belong to the broker: documents that bring them along are not followed in it. */
+/** Names of this kind belong to the broker; what a document brings along under them is passed over. */
 const RESERVED_PREFIX = 'amq.';
 
 /** What is there or will be, in one virtual host. */
@@ -42,13 +42,20 @@ interface Plan {
   readonly exchanges: readonly In<ExchangeDeclaration>[];
   readonly queues: readonly In<QueueDeclaration>[];
   readonly bindings: readonly In<BindingSpec>[];
+  /** What of the document is passed over, in words. */
+  readonly skipped: readonly string[];
 }
 
 /** Throws precondition-failed, or what declaring throws, before anything has been changed. */
-export async function importDefinitions(definitions: ReadDefinitions, administered: Administered): Promise<void> {
+export async function importDefinitions(
+  definitions: ReadDefinitions,
+  administered: Administered,
+  onSkipped: (what: string) => void = () => {},
+): Promise<void> {
   // Hashing takes its time; everything that compares with what is there comes after it.
   const users = await prepareUsers(definitions, administered.users);
   const plan = { users, ...check(definitions, administered) };
+  for (const what of plan.skipped) onSkipped(what);
   await apply(plan, definitions, administered);
 }
 
@@ -116,7 +123,7 @@ function checkContents(
   definitions: ReadDefinitions,
   vhosts: readonly VhostSpec[],
   engine: AdministeredEngine,
-): Pick<Plan, 'exchanges' | 'queues' | 'bindings'> {
+): Pick<Plan, 'exchanges' | 'queues' | 'bindings' | 'skipped'> {
   const namesByVhost = new Map(engine.vhosts().map(({ name }) => [name, namesIn(name, engine)]));
   const namesOf = (vhost: string): Names => {
     const predeclared = PREDECLARED_EXCHANGES.map(({ name, type }) => [name, type] as const);
@@ -124,10 +131,16 @@ function checkContents(
     namesByVhost.set(vhost, names);
     return names;
   };
+  const skipped: string[] = [];
+  const isNew = (kind: string, name: string, vhost: string, known: { has(name: string): boolean }): boolean => {
+    if (known.has(name)) return false;
+    if (isReserved(name)) skipped.push(`${kind} '${name}' in vhost '${vhost}': its name is the broker's`);
+    return !isReserved(name);
+  };
   const exchanges = definitions.exchanges.filter((declaration) => {
     const { vhost, exchange, type } = declaration;
     const names = namesOf(vhost).exchanges;
-    if (isReserved(exchange) || names.has(exchange)) return false;
+    if (!isNew('exchange', exchange, vhost, names)) return false;
     checkExchange(declaration, vhost);
     names.set(exchange, type);
     return true;
@@ -135,14 +148,37 @@ function checkContents(
   const queues = definitions.queues.filter((declaration) => {
     const { vhost, queue } = declaration;
     const names = namesOf(vhost).queues;
-    if (isReserved(queue) || names.has(queue)) return false;
+    if (!isNew('queue', queue, vhost, names)) return false;
     checkQueue(declaration, vhost);
     names.add(queue);
     return true;
   });
-  const bindings = definitions.bindings.filter((binding) => isImported(binding, namesOf(binding.vhost)));
+  const bindings = definitions.bindings.filter((binding) => {
+    const names = namesOf(binding.vhost);
+    // Every queue is bound to the default exchange without being told.
+    if (binding.source === '') return false;
+    const sourceType = names.exchanges.get(binding.source);
+    if (sourceType !== undefined) checkBinding(binding, sourceType);
+    const missing = missingOf(binding, names);
+    if (missing !== undefined) skipped.push(`${bindingText(binding)}: there is no ${missing}`);
+    return missing === undefined;
+  });
   checkQueueLimits(queues, [...engine.vhosts(), ...vhosts], namesOf);
-  return { exchanges, queues, bindings };
+  return { exchanges, queues, bindings, skipped };
+}
+
+/**
+ * What a binding is of, and is not there. Every document exported from a RabbitMQ at work has such bindings: of
+ * exclusive queues and internal exchanges, which are themselves left out.
+ */
+function missingOf({ source, destination, destinationKind }: BindingSpec, names: Names): string | undefined {
+  if (!names.exchanges.has(source)) return `exchange '${source}'`;
+  const destinations = destinationKind === 'queue' ? names.queues : names.exchanges;
+  return destinations.has(destination) ? undefined : `${destinationKind} '${destination}'`;
+}
+
+function bindingText({ source, destination, destinationKind, bindingKey, vhost }: In<BindingSpec>): string {
+  return `binding of ${destinationKind} '${destination}' to exchange '${source}' with '${bindingKey}' in vhost '${vhost}'`;
 }
 
 function namesIn(vhost: string, engine: AdministeredEngine): Names {
@@ -156,21 +192,6 @@ function namesIn(vhost: string, engine: AdministeredEngine): Names {
 /** The default exchange, and what is predeclared or was named by a broker. */
 function isReserved(name: string): boolean {
   return name === '' || name.startsWith(RESERVED_PREFIX);
-}
-
-/** False for a binding that is implicit, or of a queue or exchange that is not imported. Throws precondition-failed. */
-function isImported(binding: In<BindingSpec>, names: Names): boolean {
-  const { vhost, source, destination, destinationKind } = binding;
-  if (source === '') return false;
-  const sourceType = names.exchanges.get(source);
-  const hasDestination = (destinationKind === 'queue' ? names.queues : names.exchanges).has(destination);
-  if (sourceType !== undefined && hasDestination) {
-    checkBinding(binding, sourceType);
-    return true;
-  }
-  const [kind, missing] = sourceType === undefined ? ['exchange', source] : [destinationKind, destination];
-  if (isReserved(missing)) return false;
-  throw new BrokerError('precondition-failed', `definitions: binding of no ${kind} '${missing}' in vhost '${vhost}'`);
 }
 
 function checkQueueLimits(
