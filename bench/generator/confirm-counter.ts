@@ -11,24 +11,27 @@ export class ConfirmCounter {
   confirmed = 0;
   /** Every sequence number up to this one is confirmed. */
   #low = 0;
-  readonly #marks = new Uint8Array(RING);
+  /** Made when first needed: most connections never confirm, and there may be thousands. */
+  #ring: Uint8Array | undefined;
 
   /** Throws when a sequence number lies further ahead than the ring is long. */
   settle(sequence: number, multiple: boolean): void {
+    this.#ring ??= new Uint8Array(RING);
+    const marks = this.#ring;
     if (sequence - this.#low >= RING) throw new Error(`confirm of ${sequence} while ${this.#low + 1} is unconfirmed`);
     if (multiple) {
-      while (this.#low < sequence) this.#advance();
-    } else if (sequence > this.#low && this.#marks[sequence % RING] === 0) {
-      this.#marks[sequence % RING] = 1;
+      while (this.#low < sequence) this.#advance(marks);
+    } else if (sequence > this.#low && marks[sequence % RING] === 0) {
+      marks[sequence % RING] = 1;
       this.confirmed++;
     }
-    while (this.#marks[(this.#low + 1) % RING] === 1) this.#advance();
+    while (marks[(this.#low + 1) % RING] === 1) this.#advance(marks);
   }
 
-  #advance(): void {
+  #advance(marks: Uint8Array): void {
     this.#low++;
     const slot = this.#low % RING;
-    if (this.#marks[slot] === 0) this.confirmed++;
-    this.#marks[slot] = 0;
+    if (marks[slot] === 0) this.confirmed++;
+    marks[slot] = 0;
   }
 }

@@ -26,7 +26,16 @@ export function warren(options: WarrenOptions = {}): Peer {
     version: () => `Warren ${packageVersion()} on Node ${process.versions.node}`,
     start: async () => {
       const folder = await mkdtemp(join(tmpdir(), 'warren-bench-'));
-      const args = [...(options.nodeArguments ?? []), MAIN, '--amqp-port', '0', '--data-dir', folder];
+      const args = [
+        ...(options.nodeArguments ?? []),
+        MAIN,
+        '--amqp-port',
+        '0',
+        '--http-port',
+        '0',
+        '--data-dir',
+        folder,
+      ];
       const child = await startChild(process.execPath, args, { cwd: ROOT }, READY);
       const port = AMQP_ADDRESS.exec(child.output)?.[1];
       if (port === undefined) {
