@@ -41,16 +41,14 @@ export interface ListenerAddress {
   readonly port: number;
 }
 
-/** A listener that cannot be started; the message says why and what to do, without naming an option. */
+/** A listener that cannot be started; the message says why, what to do about it is known to whoever chose the port. */
 export class ListenError extends Error {
   override readonly name = 'ListenError';
-  readonly host: string;
-  readonly port: number;
+  readonly reason: 'in-use' | 'not-allowed' | 'no-such-address' | 'other';
 
-  constructor(host: string, port: number, message: string) {
+  constructor(reason: ListenError['reason'], message: string) {
     super(message);
-    this.host = host;
-    this.port = port;
+    this.reason = reason;
   }
 }
 
@@ -261,14 +259,14 @@ function handshakeReason(error: NodeJS.ErrnoException): string {
 function listenError(host: string, port: number, error: NodeJS.ErrnoException): ListenError {
   switch (error.code) {
     case 'EADDRINUSE':
-      return new ListenError(host, port, `port ${port} on ${host} is in use by another program`);
+      return new ListenError('in-use', `port ${port} on ${host} is in use by another program`);
     case 'EACCES':
-      return new ListenError(host, port, `port ${port} on ${host} is not allowed to this user`);
+      return new ListenError('not-allowed', `port ${port} on ${host} is not allowed to this user`);
     case 'EADDRNOTAVAIL':
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
-      return new ListenError(host, port, `${host} is no address of this machine`);
+      return new ListenError('no-such-address', `${host} is no address of this machine`);
     default:
-      return new ListenError(host, port, `cannot listen on port ${port} of ${host}: ${error.message}`);
+      return new ListenError('other', `cannot listen on port ${port} of ${host}: ${error.message}`);
   }
 }

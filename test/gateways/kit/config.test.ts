@@ -1,9 +1,10 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readConfig } from '../../../gateways/config.ts';
 import { type Config, OPTION_NAMES, spelled } from '../../../gateways/options.ts';
+import { optionTables } from '../../support/option-tables.ts';
 
 type Environment = Record<string, string>;
 
@@ -240,5 +241,20 @@ describe('the help', () => {
 
   it('has the version beside it', async () => {
     expect(await printed(['--version'])).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe('docs/configuration.md', () => {
+  it('shows the table of options as it is', () => {
+    const document = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8');
+    const shown = /^## The options\n\n([\s\S]*?)\n\n## /m.exec(document)?.[1];
+    expect(shown).toBe(optionTables());
+  });
+
+  it('has an example file that is allowed', async () => {
+    const document = readFileSync(new URL('../../../docs/configuration.md', import.meta.url), 'utf8');
+    const example = /```toml\n([\s\S]*?)```/.exec(document)?.[1] ?? '';
+    const config = await configOf(['--config', toml(example).file]);
+    expect(config).toMatchObject({ host: '0.0.0.0', clusterName: 'orders', proxyProtocolSources: ['10.0.0.0/24'] });
   });
 });

@@ -112,7 +112,7 @@ describe('a listener', () => {
     await expect(listenAndEcho({ host: '192.0.2.1' })).rejects.toThrow('192.0.2.1 is no address of this machine');
     await expect(listenAndEcho({ host: 'nowhere.invalid' })).rejects.toMatchObject({
       name: 'ListenError',
-      host: 'nowhere.invalid',
+      reason: 'no-such-address',
       message: 'nowhere.invalid is no address of this machine',
     });
   });

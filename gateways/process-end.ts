@@ -1,0 +1,81 @@
+/**
+ * How the process ends: politely when it is told to, at once when it is told twice, and with the reason in the log when
+ * something broke that should not. [B20]
+ */
+import type { Broker } from '../broker/port.ts';
+import type { Gateway } from './gateway.ts';
+import type { ProcessLog } from './pino-log.ts';
+import { TlsError, type TlsIdentity } from './tls.ts';
+
+/** A terminal and npm both hand on the same Ctrl-C; a second signal within this time is the first one's echo. */
+export const SIGNAL_ECHO_MS = 500;
+
+const EXIT_TOLD = 0;
+const EXIT_BROKEN = 1;
+
+export interface Ending {
+  readonly broker: Broker;
+  readonly gateways: readonly Gateway[];
+  /** How long consumers have to ack what they hold. */
+  readonly graceMs: number;
+  readonly log: ProcessLog;
+}
+
+/**
+ * From now on SIGTERM and SIGINT end the process: no new connections, consumers cancelled, acks awaited for `graceMs`,
+ * connections closed with 320, exit code 0. Told again, it exits at once with 1.
+ */
+export function endOnSignal(ending: Ending): void {
+  const { log } = ending;
+  let toldAt: number | undefined;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (toldAt === undefined) {
+      toldAt = performance.now();
+      log.info({ signal }, 'shutting down; a second signal ends it at once');
+      void end(ending);
+    } else if (performance.now() - toldAt > SIGNAL_ECHO_MS) {
+      log.warn({ signal }, 'ended at once: what was not acked is lost or delivered again');
+      log.flush();
+      process.exit(EXIT_BROKEN);
+    }
+  };
+  process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+}
+
+async function end({ broker, gateways, graceMs, log }: Ending): Promise<void> {
+  for (const gateway of gateways) gateway.stopAccepting();
+  await broker.drain(graceMs);
+  await broker.close();
+  await Promise.all(gateways.map((gateway) => gateway.close()));
+  log.info({}, 'ended');
+  log.flush();
+  process.exit(EXIT_TOLD);
+}
+
+/** From now on SIGHUP reads the certificate again; with a bad one the log says so and the old one stays. */
+export function reloadOnSignal(tls: TlsIdentity | undefined, log: ProcessLog): void {
+  process.on('SIGHUP', () => {
+    if (!tls) {
+      log.info({}, 'SIGHUP: there is no TLS certificate to read again');
+      return;
+    }
+    tls.reload().then(
+      () => log.info({ validTo: tls.certificate.validTo }, 'TLS certificate read again'),
+      (error: unknown) => {
+        if (!(error instanceof TlsError)) throw error;
+        log.error({}, `the old TLS certificate stays: ${error.message}`);
+      },
+    );
+  });
+}
+
+/** From now on a fault that nobody caught is logged with its stack and ends the process with 1. */
+export function endOnFault(log: ProcessLog): void {
+  process.on('uncaughtException', (error) => {
+    log.error({ err: error }, 'a fault in the broker; it ends here rather than go on wrong');
+    log.flush();
+    process.exit(EXIT_BROKEN);
+  });
+  // Whoever started us may have stopped reading what we print; that is no reason to end.
+  process.stdout.on('error', () => {});
+}
