@@ -238,7 +238,7 @@ describe('users in definitions', () => {
 });
 
 describe('a document that does not fit changes nothing', () => {
-  const valid = { ...FROM_RABBITMQ, rabbit_version: '3.10.8' };
+  const valid: Definitions = FROM_RABBITMQ;
   it.each([
     [{ queues: {} }, 'definitions: queues should be an array'],
     [{ queues: ['q'] }, 'definitions: queues[0] should be an object'],
