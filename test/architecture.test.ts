@@ -170,7 +170,10 @@ describe('the import rules, by planted violations', () => {
 
 /** What Biome does not look at: the type `import('x').T`, require, and what is behind createRequire. */
 const HIDDEN_IMPORT =
-  /\btypeof\s+import\(|\bimport\(\s*['"][^'"]+['"]\s*\)\s*\.\s*(?!then\b)|\brequire\(|\bcreateRequire\b/;
+  /\btypeof\s+import\(|\bimport\(\s*['"][^'"]+['"]\s*\)\s*\.\s*(?!then\b)|(?<![#.\w])require\(|\bcreateRequire\(/;
+
+/** How a file learns its own package's version, wherever it lies; the one use of createRequire. */
+const OWN_MANIFEST = "createRequire(import.meta.url)('warren/package.json')";
 
 describe('the tree as it is', () => {
   const shipped = filesBelow(['broker', 'gateways'], ['.ts']);
@@ -187,7 +190,7 @@ describe('the tree as it is', () => {
     for (const form of ["const a = await import('ws');", "import('ws').then(use);", "import type { a } from 'ws';"]) {
       expect(HIDDEN_IMPORT.test(form)).toBe(false);
     }
-    expect(shipped.filter((file) => HIDDEN_IMPORT.test(read(file)))).toEqual([]);
+    expect(shipped.filter((file) => HIDDEN_IMPORT.test(read(file).replaceAll(OWN_MANIFEST, '')))).toEqual([]);
   });
 
   test('touches the machine only where it may: no node: module in broker/ outside broker/storage/', () => {
