@@ -79,7 +79,7 @@ export class Channel implements port.Channel {
   async declareExchange(declaration: port.ExchangeDeclaration): Promise<void> {
     this.#requireOpen();
     const { exchange, passive, arguments: args } = declaration;
-    if (passive) {
+    if (passive && exchange !== '') {
       this.#vhost.requireExchange(exchange);
       return;
     }

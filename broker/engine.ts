@@ -71,8 +71,7 @@ export class Engine implements AdministeredEngine {
     checkVhostConnections(vhost.spec.limits ?? {}, vhost.connections.size, vhostName, username);
     const userLimits = this.userLimits(principal);
     if (userLimits.maxConnections !== undefined) {
-      const count = [...this.#connections].filter((other) => other.principal.username === username).length;
-      checkUserConnections(userLimits, count, username);
+      checkUserConnections(userLimits, this.#connectionsOf(username).length, username);
     }
     const shown = peer ?? { protocol: 'in-process', name: `in-process ${++this.#programCount}` };
     const connection = new Connection(this, vhost, principal, events, shown);
@@ -93,11 +92,13 @@ export class Engine implements AdministeredEngine {
 
   /** Open channels of a user in all his connections. */
   channelsOf(username: string): number {
-    let count = 0;
-    for (const connection of this.#connections) {
-      if (connection.principal.username === username) count += connection.channels.size;
-    }
-    return count;
+    return this.#connectionsOf(username).reduce((count, { channels }) => count + channels.size, 0);
+  }
+
+  #connectionsOf(username: string): readonly Connection[] {
+    return [...this.#connections].filter(
+      ({ principal }) => principal !== THE_PROGRAM && principal.username === username,
+    );
   }
 
   /** For the connection. */

@@ -110,7 +110,10 @@ export function queueTypeOf(args: FieldTable): string {
 /** The settings that `args` (checked) and the effective definition of the policies on the queue come to. */
 export function queueSettings(args: FieldTable, policy: FieldTable, defaultConsumerTimeoutMs: number): QueueSettings {
   const number = (key: string): number | undefined => {
-    const values = [args[`x-${key}`], policy[key]].filter((value) => value !== undefined && isInteger(value));
+    // A policy may say -1 for none.
+    const values = [args[`x-${key}`], policy[key]].filter(
+      (value) => value !== undefined && isInteger(value) && value >= 0,
+    );
     return values.length > 0 ? Math.min(...values.map(Number)) : undefined;
   };
   const string = (key: string): string | undefined => {

@@ -14,6 +14,7 @@ import type { Message } from './message.ts';
 import type { DeathReason, Observers } from './observer.ts';
 import type { Policies } from './policies.ts';
 import { type BindingSpec, BrokerError, type ExchangeDeclaration, type QueueDeclaration } from './port.ts';
+import { PREDECLARED_EXCHANGES } from './predeclared-exchanges.ts';
 import { Queue, type QueueHost } from './queue.ts';
 import { QUEUE_ARGUMENTS, queueSettings, queueTypeOf } from './queue-settings.ts';
 import { REPLY_TO, ReplyConsumers } from './reply-consumers.ts';
@@ -27,17 +28,6 @@ export interface VhostContext {
   /** For queues without an own one; 0 = none. */
   readonly consumerTimeoutMs: number;
 }
-
-/** The exchanges that every virtual host has from the start. [AMQP 3.1.3; RabbitMQ for amq.rabbitmq.trace] */
-const PREDECLARED: readonly (readonly [name: string, type: string, internal?: true])[] = [
-  ['', 'direct'],
-  ['amq.direct', 'direct'],
-  ['amq.fanout', 'fanout'],
-  ['amq.topic', 'topic'],
-  ['amq.headers', 'headers'],
-  ['amq.match', 'headers'],
-  ['amq.rabbitmq.trace', 'topic', true],
-];
 
 const RESERVED_PREFIX = 'amq.';
 
@@ -64,7 +54,7 @@ export class VirtualHost implements QueueHost {
     this.#context = context;
     this.replies = new ReplyConsumers(context.clock);
     this.router = new Router(this, context.clock, context.observers, this.replies);
-    for (const [name, type, internal = false] of PREDECLARED) {
+    for (const { name, type, internal } of PREDECLARED_EXCHANGES) {
       const spec = { name, type, durable: true, autoDelete: false, internal, arguments: EMPTY_TABLE };
       this.exchanges.set(name, new Exchange(this, spec, context.policies.effective(this.name, 'exchange', name, type)));
     }
