@@ -2,9 +2,9 @@
  * What a start prints on standard output: a line for each door with its address and a command to try it, and at the end
  * the line by which programs know that the broker is ready.
  */
-import { relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, relative } from 'node:path';
 import { type GatewayAddress, hostPort } from './gateway.ts';
+import { packageFolder } from './package.ts';
 
 /** Testcontainers and others wait for this line. */
 export const STARTUP_COMPLETE = 'Server startup complete';
@@ -25,35 +25,32 @@ function tryCommand({ label, host, port }: GatewayAddress, as: TryAs): string {
   const target = hostPort(reachable(host), port);
   // Not a word about passwords: whoever sees this output need not know them.
   const user = as.user === 'guest' ? '' : `${encodeURIComponent(as.user)}:PASSWORD@`;
-  const vhost = encodeURIComponent(as.vhost);
+  const vhost = as.vhost === '/' ? undefined : encodeURIComponent(as.vhost);
   switch (label) {
     case 'amqp':
-      return `node ${exampleFile()} '${label}://${user}${target}${as.vhost === '/' ? '' : `/${vhost}`}'`.replace(
-        ...PLAIN,
-      );
+      return hello(`amqp://${user}${target}${vhost === undefined ? '' : `/${vhost}`}`);
     case 'ws':
-      return `node ${exampleFile()} '${label}://${user}${target}/ws${as.vhost === '/' ? '' : `?vhost=${vhost}`}'`.replace(
-        ...PLAIN,
-      );
+      return hello(`ws://${user}${target}/ws${vhost === undefined ? '' : `?vhost=${vhost}`}`);
     case 'wss':
-      return `curl --insecure https://${target}/`;
+      return `curl --insecure ${shellWord(`https://${target}/`)}`;
     default:
-      return `openssl s_client -brief -connect ${target}`;
+      return `openssl s_client -brief -connect ${shellWord(target)}`;
   }
 }
 
-/** Quotes are for the shell, where the URL needs them. */
-const PLAIN = [/'([\w.:/@%[\]-]+)'$/, '$1'] as const;
+function hello(url: string): string {
+  const file = join(packageFolder(), 'examples/hello.mjs');
+  const path = relative(process.cwd(), file);
+  return `node ${shellWord(path.length < file.length ? path : file)} ${shellWord(url)}`;
+}
+
+/** Quoted where a shell would read more into it. */
+function shellWord(text: string): string {
+  return /^[\w.:/@%-]+$/.test(text) ? text : `'${text}'`;
+}
 
 /** An address under which this machine reaches a listener on `host`. */
 function reachable(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   return host === '::' ? '::1' : host;
-}
-
-/** The example as a path to type, from the working directory. */
-function exampleFile(): string {
-  const file = fileURLToPath(new URL('../../examples/hello.mjs', import.meta.url));
-  const path = relative(process.cwd(), file);
-  return path.length < file.length ? path : file;
 }

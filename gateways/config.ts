@@ -4,7 +4,6 @@
  * allowed.
  */
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { Command, CommanderError, Option as CommanderOption } from 'commander';
 import { ValueError } from './option-kinds.ts';
@@ -18,6 +17,7 @@ import {
   spelled,
   variables,
 } from './options.ts';
+import { packageVersion } from './package.ts';
 
 /** One or more things wrong with the configuration; the message has a line for each. The process exits with 2. */
 export class ConfigError extends Error {
@@ -38,12 +38,6 @@ interface Given {
   readonly source: string;
   /** Where relative paths begin. */
   readonly folder: string;
-}
-
-/** The version of this package, e.g. `0.1.0`. */
-export function packageVersion(): string {
-  const { version }: { version: string } = createRequire(import.meta.url)('warren/package.json');
-  return version;
 }
 
 /**
