@@ -1,5 +1,6 @@
 /** The package as a stranger gets it: packed, installed into an empty folder, imported, type-checked and started. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -94,5 +95,25 @@ describe('the packed package', () => {
     for (const flag of ['--config', '--data-dir', '--amqp-port', '--amqps-port', '--host', '--log-level']) {
       expect(stdout).toContain(flag);
     }
+  });
+
+  test('starts there, and the command that it prints to try it works there', async () => {
+    const argv = ['--no-install', 'warren', '--amqp-port', '0', '--http-port', '0'];
+    const warren = spawn('npx', argv, { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+    try {
+      let printed = '';
+      for await (const chunk of warren.stdout.setEncoding('utf8')) {
+        printed += chunk;
+        if (printed.includes('Server startup complete')) break;
+      }
+      const commands = [...printed.matchAll(/ try: (.+)$/gm)].map(([, command = '']) => command);
+      expect(commands).toHaveLength(2);
+      for (const command of commands) await run('sh', ['-c', command], { cwd: folder, timeout: 20_000 });
+    } finally {
+      // npx, its shell and the broker: a group of their own.
+      if (warren.pid !== undefined && warren.exitCode === null) process.kill(-warren.pid, 'SIGTERM');
+    }
+    const [code] = await once(warren, 'exit');
+    expect(code).toBe(0);
   });
 });
