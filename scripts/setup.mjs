@@ -16,7 +16,7 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const SOURCE_FOLDERS = ['broker', 'gateways'];
 const SOURCE_FILES = ['package.json', 'tsconfig.json', 'tsconfig.build.json'];
 const MAIN = join(ROOT, 'dist/gateways/main.js');
-/** Holds the time at which the last build began; goes with node_modules, so a new compiler builds anew. */
+/** Holds the time of the newest source that was built; goes with node_modules, so a new compiler builds anew. */
 const BUILD_STAMP = join(ROOT, 'node_modules/.warren-build');
 /** One setup at a time works on this folder; the others wait for it. Holds the number of the process. */
 const LOCK = join(tmpdir(), `warren-setup-${createHash('sha256').update(ROOT).digest('hex').slice(0, 16)}.lock`);
@@ -86,10 +86,10 @@ function newestSourceMs() {
 }
 
 function build() {
-  const begunMs = Date.now();
+  const newestMs = newestSourceMs();
   npm('Building dist/ (npm run build)', ['run', '--silent', 'build']);
   for (const folder of SOURCE_FOLDERS) removeOrphans(join('dist', folder));
-  writeFileSync(BUILD_STAMP, String(begunMs));
+  writeFileSync(BUILD_STAMP, String(newestMs));
 }
 
 /** The compiler leaves what it made of sources that are gone. */
