@@ -20,6 +20,6 @@ export class DirectMatcher<B extends Bound> implements Matcher<B> {
 
   match(routingKey: string, _headers: FieldTable, found: B[]): void {
     const bindings = this.#byKey.get(routingKey);
-    if (bindings) found.push(...bindings);
+    if (bindings) for (const binding of bindings) found.push(binding);
   }
 }

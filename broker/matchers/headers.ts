@@ -45,8 +45,7 @@ export class HeadersMatcher<B extends Bound> implements Matcher<B> {
 
 function holds({ any, wanted }: Condition, headers: FieldTable): boolean {
   for (const [name, value] of wanted) {
-    const actual = headers[name];
-    const present = actual !== undefined && (value === null || fieldsEqual(value, actual));
+    const present = Object.hasOwn(headers, name) && (value === null || fieldsEqual(value, headers[name]));
     if (present === any) return any;
   }
   return !any;

@@ -78,7 +78,7 @@ export class TopicMatcher<B extends Bound> implements Matcher<B> {
       [reached, next] = [next, reached];
       start = end + 1;
     }
-    for (const node of reached) if (node.bindings.length > 0) found.push(...node.bindings);
+    for (const node of reached) for (const binding of node.bindings) found.push(binding);
     reached.length = 0;
     this.#reached = reached;
     this.#next = next;
