@@ -7,7 +7,7 @@ import type { Peer } from './peers/peer.ts';
 import { RABBITMQ } from './peers/rabbitmq.ts';
 import { warren } from './peers/warren.ts';
 import { describeSelfTimes, topSelfTimes } from './profile.ts';
-import { markdownTable, noiseNote, summarise } from './report.ts';
+import { markdownTable, noiseNote, shortNumber, summarise } from './report.ts';
 import { type Run, runBench } from './run.ts';
 import { selectScenarios } from './scenarios/all.ts';
 
@@ -42,8 +42,17 @@ const { values: options } = parseArgs({
   },
 });
 
+const interrupt = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupt.abort());
+
 if (options.help) console.log(HELP);
-else await bench();
+else await bench().catch(endInterrupted);
+
+/** An interrupted bench has stopped its brokers and has nothing to say. */
+function endInterrupted(error: unknown): void {
+  if (!interrupt.signal.aborted) throw error;
+  process.exitCode = 130;
+}
 
 async function bench(): Promise<void> {
   const profileFolder = options['cpu-prof'] === undefined ? undefined : resolve(options['cpu-prof']);
@@ -60,11 +69,12 @@ async function bench(): Promise<void> {
     backlog: positive('backlog'),
     latencyRate: positive('latency-rate'),
   };
-  const runs = await runBench({ scenarios, peers, rounds: positive('rounds'), sizes, progress });
+  const rounds = positive('rounds');
+  const runs = await runBench({ scenarios, peers, rounds, sizes, progress, signal: interrupt.signal });
 
   const summaries = summarise(runs);
   const { seconds, warmupSeconds } = sizes;
-  const how = `Medians of ${options.rounds} rounds (lowest–highest), ${seconds} s each after ${warmupSeconds} s of warm-up.`;
+  const how = `Medians of ${rounds} rounds (lowest–highest), ${seconds} s each after ${warmupSeconds} s of warm-up.`;
   const machine = describeMachine(
     facts,
     peers.map((peer) => peer.version()),
@@ -100,7 +110,7 @@ function positive(
 }
 
 function progress({ scenario, peer, round, figures }: Run): void {
-  const shown = figures.map(({ name, unit, value }) => `${name} ${value.toPrecision(4)} ${unit}`).join(', ');
+  const shown = figures.map(({ name, unit, value }) => `${name} ${shortNumber(value)} ${unit}`).join(', ');
   console.error(`${scenario} ${peer} ${round}: ${shown}`);
 }
 

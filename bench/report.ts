@@ -85,22 +85,22 @@ export function noiseNote(summaries: readonly Summary[]): string {
   const loads = summaries.filter(({ figure }) => figure.endsWith(OTHER_LOAD)).flatMap(({ peers }) => peers);
   const typical = median(loads.map((load) => load.median));
   const worst = Math.max(...loads.map(({ highest }) => highest));
-  return `Other programs took ${number(typical)} % of the machine during the windows (median; worst ${number(worst)} %).`;
+  return `Other programs took ${shortNumber(typical)} % of the machine during the windows (median; worst ${shortNumber(worst)} %).`;
 }
 
 function cell(summary: PeerSummary | undefined): string {
   if (summary === undefined) return '';
   const { lowest, highest } = summary;
-  const spread = lowest === highest ? '' : ` (${number(lowest)}–${number(highest)})`;
-  return number(summary.median) + spread;
+  const spread = lowest === highest ? '' : ` (${shortNumber(lowest)}–${shortNumber(highest)})`;
+  return shortNumber(summary.median) + spread;
 }
 
 function ratio(value: number | undefined): string {
-  return value === undefined ? '' : `${number(value)}x`;
+  return value === undefined ? '' : `${shortNumber(value)}x`;
 }
 
-/** Three significant digits, thousands apart. */
-function number(value: number): string {
+/** To three significant digits, whole from 100 on, with thousands apart. */
+export function shortNumber(value: number): string {
   const digits = value === 0 ? 1 : Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
   return value.toLocaleString('en-GB', { maximumFractionDigits: Math.min(digits, 3) });
 }

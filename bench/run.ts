@@ -19,6 +19,8 @@ export interface BenchPlan {
   readonly sizes: Sizes;
   /** Hears of every run as it ends. */
   readonly progress?: (run: Run) => void;
+  /** Ends the bench: the run under way fails and the brokers are stopped. */
+  readonly signal?: AbortSignal;
 }
 
 /** One scenario against one broker, once. */
@@ -38,10 +40,12 @@ export async function runBench(plan: BenchPlan): Promise<readonly Run[]> {
     try {
       for (let round = 1; round <= plan.rounds; round++) {
         for (const peer of plan.peers) {
+          plan.signal?.throwIfAborted();
           const broker = running.get(peer) ?? (await peer.start());
           running.set(peer, broker);
           const context = { endpoint: broker.endpoint, brokerPid: broker.pid, sizes: plan.sizes };
-          const run = { scenario: scenario.id, peer: peer.name, round, figures: await generate(scenario, context) };
+          const figures = await generate(scenario, context, plan.signal);
+          const run = { scenario: scenario.id, peer: peer.name, round, figures };
           runs.push(run);
           plan.progress?.(run);
           if (scenario.freshBroker) {
@@ -58,8 +62,9 @@ export async function runBench(plan: BenchPlan): Promise<readonly Run[]> {
 }
 
 /** One run in a generator process; what it prints goes where the bench's own output goes. */
-async function generate(scenario: Scenario, context: RunContext): Promise<readonly Figure[]> {
-  const child = fork(GENERATOR, [], { execArgv: ['--import', import.meta.resolve('tsx')] });
+async function generate(scenario: Scenario, context: RunContext, signal?: AbortSignal): Promise<readonly Figure[]> {
+  const options = { execArgv: ['--import', import.meta.resolve('tsx')] };
+  const child = fork(GENERATOR, [], signal === undefined ? options : { ...options, signal });
   let figures: readonly Figure[] | undefined;
   child.on('message', (message) => {
     figures = message as readonly Figure[];

@@ -25,6 +25,6 @@ export interface Peer {
   missing(): string | undefined;
   /** e.g. `RabbitMQ 3.10.8`. */
   version(): string;
-  /** With all its files in a new temporary folder. Rejects with what it printed when it does not come up. */
+  /** With its files, if it has any, in a new temporary folder. Rejects with what it printed when it does not come up. */
   start(): Promise<RunningPeer>;
 }

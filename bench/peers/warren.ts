@@ -1,7 +1,5 @@
-/** Warren as built in `dist`, on a port of its own choosing. */
+/** Warren as built in `dist`, on a port of its own choosing, with its defaults: everything in memory. */
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startChild } from './child.ts';
@@ -10,8 +8,8 @@ import type { Peer } from './peer.ts';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MAIN = join(ROOT, 'dist', 'gateways', 'main.js');
 const READY = /Server startup complete/;
-/** The line of the AMQP door; the word must not be `amqps` or the WebSocket door's. */
-const AMQP_ADDRESS = /\bamqp\b(?! over)[^\n]*?127\.0\.0\.1:(\d+)/i;
+/** The line of the AMQP door: label, address, a command to try. */
+const AMQP_ADDRESS = /^amqp +127\.0\.0\.1:(\d+) /m;
 
 export interface WarrenOptions {
   /** Options for Node itself, e.g. `--cpu-prof`. */
@@ -25,17 +23,7 @@ export function warren(options: WarrenOptions = {}): Peer {
     missing: () => (existsSync(MAIN) ? undefined : 'dist/gateways/main.js is not built (npm run build)'),
     version: () => `Warren ${packageVersion()} on Node ${process.versions.node}`,
     start: async () => {
-      const folder = await mkdtemp(join(tmpdir(), 'warren-bench-'));
-      const args = [
-        ...(options.nodeArguments ?? []),
-        MAIN,
-        '--amqp-port',
-        '0',
-        '--http-port',
-        '0',
-        '--data-dir',
-        folder,
-      ];
+      const args = [...(options.nodeArguments ?? []), MAIN, '--amqp-port', '0', '--http-port', '0'];
       const child = await startChild(process.execPath, args, { cwd: ROOT }, READY);
       const port = AMQP_ADDRESS.exec(child.output)?.[1];
       if (port === undefined) {
@@ -45,10 +33,7 @@ export function warren(options: WarrenOptions = {}): Peer {
       return {
         endpoint: { host: '127.0.0.1', port: Number(port), username: 'guest', password: 'guest', vhost: '/' },
         pid: child.pid,
-        stop: async () => {
-          await child.stop();
-          await rm(folder, { recursive: true, force: true });
-        },
+        stop: child.stop,
       };
     },
   };
