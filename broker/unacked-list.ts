@@ -1,6 +1,7 @@
 /**
  * The unacked deliveries of one channel by delivery tag: a ring, because tags rise and are mostly settled in order, and
- * a map for the few old ones that would otherwise stretch the ring over everything delivered since.
+ * a map for the few old ones that would otherwise stretch the ring over everything delivered since. Every tag in the map
+ * is below every tag in the ring.
  */
 import type { QueuedMessage } from './queued-message.ts';
 
@@ -75,10 +76,16 @@ export class UnackedList {
     return this.takeThrough(Number.POSITIVE_INFINITY);
   }
 
-  /** Puts back what was taken. */
+  /** Puts back what was taken: into its slot, or among the strays when the ring has moved on. */
   restore(queued: QueuedMessage): void {
-    this.#strays.set(queued.deliveryTag, queued);
+    const tag = queued.deliveryTag;
     this.size++;
+    if (tag < this.#base) {
+      this.#strays.set(tag, queued);
+      return;
+    }
+    this.#ring[tag & (this.#ring.length - 1)] = queued;
+    this.#inRing++;
   }
 
   /** All, in no promised order; for checks that look at every one. */

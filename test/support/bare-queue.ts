@@ -1,0 +1,25 @@
+/** A queue and messages in it without a broker around them, for tests of the lists that a queue is made of. */
+import type { FieldTable } from '../../broker/fields.ts';
+import { createMessage } from '../../broker/message.ts';
+import { Observers } from '../../broker/observer.ts';
+import { Policies } from '../../broker/policies.ts';
+import type { Queue } from '../../broker/queue.ts';
+import { QueuedMessage } from '../../broker/queued-message.ts';
+import { VirtualHost } from '../../broker/vhost.ts';
+import { ManualClock } from './manual-clock.ts';
+
+/** A queue in a virtual host of its own. */
+export function bareQueue(args: FieldTable = {}): Queue {
+  const context = {
+    clock: new ManualClock(),
+    observers: new Observers(),
+    policies: new Policies(),
+    consumerTimeoutMs: 0,
+  };
+  return new VirtualHost({ name: '/' }, context).declareQueue({ queue: 'q', arguments: args }, undefined);
+}
+
+/** Custody of a message without content, at this place in the queue. */
+export function queuedAt(queue: Queue, position: number, priority = 0): QueuedMessage {
+  return new QueuedMessage(queue, createMessage({}), position, priority, Number.POSITIVE_INFINITY);
+}
