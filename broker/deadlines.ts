@@ -4,8 +4,11 @@
  */
 import type { CancelTimer, Clock } from './clock.ts';
 
-/** What can be given a deadline. Both fields belong to the `Deadlines` it is in; `heapIndex` is -1 outside. */
+/** What can be given a deadline. */
 export interface Timed {
+  /** Of two that are due at the same time, the lower goes first. */
+  readonly position: number;
+  /** These two belong to the `Deadlines` it is in; `heapIndex` is -1 outside. */
   dueMs: number;
   heapIndex: number;
 }
@@ -94,7 +97,7 @@ export class Deadlines<T extends Timed> {
     while (index > 0) {
       const parent = (index - 1) >> 1;
       const above = this.#heap[parent] as T;
-      if (above.dueMs <= item.dueMs) break;
+      if (!isBefore(item, above)) break;
       this.#heap[index] = above;
       above.heapIndex = index;
       index = parent;
@@ -109,9 +112,9 @@ export class Deadlines<T extends Timed> {
       let child = index * 2 + 1;
       if (child >= this.#heap.length) break;
       const right = this.#heap[child + 1];
-      if (right !== undefined && right.dueMs < (this.#heap[child] as T).dueMs) child++;
+      if (right !== undefined && isBefore(right, this.#heap[child] as T)) child++;
       const below = this.#heap[child] as T;
-      if (below.dueMs >= item.dueMs) break;
+      if (!isBefore(below, item)) break;
       this.#heap[index] = below;
       below.heapIndex = index;
       index = child;
@@ -119,4 +122,8 @@ export class Deadlines<T extends Timed> {
     this.#heap[index] = item;
     item.heapIndex = index;
   }
+}
+
+function isBefore(one: Timed, other: Timed): boolean {
+  return one.dueMs < other.dueMs || (one.dueMs === other.dueMs && one.position < other.position);
 }

@@ -19,6 +19,7 @@ export class DelayedMessages {
   readonly #clock: Clock;
   readonly #waiting: Deadlines<DelayedMessage>;
   readonly #byId = new Map<string, DelayedMessage>();
+  #lastPosition = 0;
 
   /** `onDue` gets each message when its time has come, with `x-delay` negated so that it is not delayed again. */
   constructor(clock: Clock, onDue: (exchange: Exchange, message: Message) => void) {
@@ -39,7 +40,8 @@ export class DelayedMessages {
     if (dueMs === undefined || dueMs <= nowMs) return false;
     const change = delay === undefined ? {} : { headers: { 'x-delay': negated(headers['x-delay'], delay) } };
     const id = this.#clock.randomName();
-    const delayed = { id, exchange, message: message.derive(change), dueMs: 0, heapIndex: -1 };
+    const position = ++this.#lastPosition;
+    const delayed = { id, exchange, message: message.derive(change), position, dueMs: 0, heapIndex: -1 };
     this.#byId.set(id, delayed);
     this.#waiting.add(delayed, dueMs);
     return true;
@@ -53,7 +55,7 @@ export class DelayedMessages {
 
   list(): readonly DelayedMessageView[] {
     return [...this.#waiting]
-      .sort((a, b) => a.dueMs - b.dueMs)
+      .sort((a, b) => a.dueMs - b.dueMs || a.position - b.position)
       .map(({ id, exchange, message, dueMs }) => ({
         id,
         exchange: exchange.name,
