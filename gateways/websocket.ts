@@ -37,6 +37,9 @@ export interface WebSocketOptions extends ListenerOptions {
 /** Octets of an HTTP request's header section; a larger one is answered 431. */
 const HEADER_BYTES_MAX = 16 * 1024;
 
+/** What remains open when the listener closes is told so after this time: the doors say goodbye first, in their own words. */
+export const GOODBYE_TIMEOUT_MS = 1000;
+
 const CLOSE_GOING_AWAY = 1001;
 
 /** Starts the listener. Rejects with ListenError. */
@@ -91,8 +94,11 @@ class WebSocketGateway implements Gateway {
   async close(): Promise<void> {
     this.stopAccepting();
     for (const socket of this.#waiting.keys()) socket.destroy();
-    for (const stream of this.#streams) stream.closeWith(CLOSE_GOING_AWAY, 'shutting down');
+    const timer = setTimeout(() => {
+      for (const stream of this.#streams) stream.closeWith(CLOSE_GOING_AWAY, 'shutting down');
+    }, GOODBYE_TIMEOUT_MS);
     await this.#listener?.close();
+    clearTimeout(timer);
   }
 
   #onConnection({ socket, peer }: Transport): void {

@@ -1,12 +1,17 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { connect } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { WebSocket } from 'ws';
 import { AddressRanges } from '../../../gateways/addresses.ts';
 import type { Gateway, Transport } from '../../../gateways/gateway.ts';
 import { loadTls } from '../../../gateways/tls.ts';
-import { isOriginAllowed, startWebSocketGateway, type WebSocketOptions } from '../../../gateways/websocket.ts';
+import {
+  GOODBYE_TIMEOUT_MS,
+  isOriginAllowed,
+  startWebSocketGateway,
+  type WebSocketOptions,
+} from '../../../gateways/websocket.ts';
 import { makeAuthority, writePems } from '../../support/certificates.ts';
 import { eventually } from '../../support/eventually.ts';
 import { recordedLog } from '../../support/recorded-log.ts';
@@ -15,6 +20,7 @@ const opened: { terminate(): void }[] = [];
 const gateways: Gateway[] = [];
 
 afterEach(async () => {
+  vi.useRealTimers();
   for (const webSocket of opened.splice(0)) webSocket.terminate();
   await Promise.all(gateways.splice(0).map((gateway) => gateway.close()));
 });
@@ -189,13 +195,24 @@ describe('the WebSocket listener', () => {
     expect(String((await once(socket, 'data'))[0])).toBe('hellohello');
   });
 
-  it('says goodbye with 1001 when it closes', async () => {
+  it('lets the doors say goodbye first when it closes, and then says 1001 to what is left', async () => {
     const { gateway, accepted, url } = await listenWebSocket();
-    const webSocket = await dial(url);
-    (await onlyOne(accepted)).socket.resume();
-    const gone = once(webSocket, 'close');
-    await gateway.close();
+    const messages: string[] = [];
+    const first = await dial(url);
+    first.on('message', (data: Buffer) => messages.push(String(data)));
+    const { socket } = await onlyOne(accepted);
+    const second = await dial(url);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const closed = gateway.close();
+    socket.resume().end('farewell');
+    expect((await once(first, 'close'))[0]).toBe(1000);
+    expect(messages).toEqual(['farewell']);
+    expect(second.readyState).toBe(WebSocket.OPEN);
+    const gone = once(second, 'close');
+    vi.advanceTimersByTime(GOODBYE_TIMEOUT_MS);
+    vi.useRealTimers();
     expect((await gone).map(String)).toEqual(['1001', 'shutting down']);
+    await closed;
   });
 
   it('speaks TLS and the PROXY protocol like every listener', async () => {

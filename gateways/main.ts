@@ -1,0 +1,217 @@
+#!/usr/bin/env node
+/**
+ * The command `warren`, and the only place where broker, doors and process meet: reads the configuration, opens the
+ * doors, says where they are, and ends it all when told to.
+ *
+ *   SIGTERM, SIGINT   no new connections, consumers cancelled, acks awaited, connections closed with 320, exit 0;
+ *                     at the second one exit 1 at once
+ *   SIGHUP            read the TLS certificate again
+ *   exit code         0 ended as told, 1 could not start or broke, 2 wrong configuration
+ */
+import { readFile } from 'node:fs/promises';
+import type { Definitions } from '../broker/administration.ts';
+import { createBroker } from '../broker/broker.ts';
+import type { Broker } from '../broker/port.ts';
+import { AddressRanges } from './addresses.ts';
+import { acceptAmqp, startAmqpGateway } from './amqp/gateway.ts';
+import type { AmqpOptions } from './amqp/options.ts';
+import { doorLine, STARTUP_COMPLETE } from './boot-report.ts';
+import { ConfigError, readConfig } from './config.ts';
+import type { Gateway, Transport } from './gateway.ts';
+import { ListenError, type ListenerOptions } from './listener.ts';
+import { type Config, OPTIONS, spelled } from './options.ts';
+import { packageVersion } from './package.ts';
+import { openLog, type ProcessLog } from './pino-log.ts';
+import { endOnFault, endOnSignal, reloadOnSignal } from './process-end.ts';
+import { loadTls, TlsError, type TlsIdentity } from './tls.ts';
+import { startWebSocketGateway } from './websocket.ts';
+
+const EXIT_FAILED = 1;
+const EXIT_MISCONFIGURED = 2;
+
+/** As which RabbitMQ `compat-product` presents the broker: the last 3.x, whose behaviour is Warren's. */
+const COMPAT_RABBITMQ = { product: 'RabbitMQ', version: '3.13.7' };
+
+/** A client that does not read its answers either is read no more when it owes this many times outgoing-bytes-max. */
+const STUCK_FACTOR = 8;
+
+/** Something that keeps the process from starting; the message is for whoever started it. */
+class StartError extends Error {
+  override readonly name = 'StartError';
+}
+
+interface Running {
+  readonly broker: Broker;
+  readonly gateways: readonly Gateway[];
+  readonly tls: TlsIdentity | undefined;
+}
+
+async function main(): Promise<void> {
+  const request = await readConfig(process.argv.slice(2), process.env).catch((error: unknown) => {
+    if (!(error instanceof ConfigError)) throw error;
+    console.error(error.message);
+    process.exit(EXIT_MISCONFIGURED);
+  });
+  if (!request.run) {
+    process.stdout.write(request.text);
+    return;
+  }
+  const { config } = request;
+  const log = openLog({ level: config.logLevel, format: config.logFormat });
+  endOnFault(log);
+  const running = await start(config, log).catch((error: unknown) => {
+    log.error(
+      error instanceof StartError ? {} : { err: error },
+      error instanceof Error ? error.message : String(error),
+    );
+    log.flush();
+    process.exit(EXIT_FAILED);
+  });
+  endOnSignal({ ...running, graceMs: config.shutdownGraceSeconds * 1000, log });
+  reloadOnSignal(running.tls, log);
+  for (const address of running.gateways.flatMap((gateway) => gateway.addresses)) {
+    console.log(doorLine(address, { user: config.defaultUser, vhost: config.defaultVhost }));
+  }
+  console.log(STARTUP_COMPLETE);
+}
+
+/** The broker with all its doors open. Rejects with StartError when something outside this program is in the way. */
+async function start(config: Config, log: ProcessLog): Promise<Running> {
+  const tls = await startTls(config);
+  const broker = await createBroker({
+    name: config.clusterName,
+    defaultUser: config.defaultUser,
+    defaultPassword: config.defaultPass,
+    defaultVhost: config.defaultVhost,
+    loopbackUsers: config.loopbackUsers,
+    bodyBytesMax: config.messageBytesMax,
+    consumerTimeoutMs: config.consumerTimeoutSeconds * 1000,
+  });
+  if (config.loadDefinitions !== undefined) await loadDefinitions(broker, config.loadDefinitions, log);
+  return { broker, gateways: await openDoors(broker, config, tls, log), tls };
+}
+
+async function startTls(config: Config): Promise<TlsIdentity | undefined> {
+  const { tlsCertificateFile: certificateFile, tlsKeyFile: keyFile, tlsCaFile: caFile } = config;
+  if (certificateFile === undefined || keyFile === undefined) return undefined;
+  try {
+    return await loadTls({
+      certificateFile,
+      keyFile,
+      ...(caFile !== undefined && { caFile }),
+      verifyClient: config.tlsVerifyClient,
+      certificateName: config.tlsCertificateName,
+      minVersion: config.tlsMinVersion,
+    });
+  } catch (error) {
+    if (error instanceof TlsError) throw new StartError(error.message);
+    throw error;
+  }
+}
+
+/** Imports the definitions of `file`; where they bring users of their own, the well-known guest goes. */
+async function loadDefinitions(broker: Broker, file: string, log: ProcessLog): Promise<void> {
+  const { administration } = broker;
+  const guest = OPTIONS.defaultUser.default;
+  const before = await administration.users();
+  try {
+    const definitions: Definitions = JSON.parse(await readFile(file, 'utf8'));
+    if (typeof definitions !== 'object' || definitions === null || Array.isArray(definitions)) {
+      throw new StartError('it is no JSON object');
+    }
+    await administration.importDefinitions(definitions);
+    const users = Array.isArray(definitions.users) ? definitions.users : [];
+    const isNamed = users.some((user) => user.name === guest);
+    if (users.length > 0 && !isNamed && before.some((user) => user.name === guest))
+      await administration.deleteUser(guest);
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new StartError(`load-definitions: cannot import ${file}: ${error.message}`);
+  }
+  log.info({ file }, 'definitions imported');
+}
+
+/** Opens every door that is not off; closes those already open when one cannot be. */
+async function openDoors(
+  broker: Broker,
+  config: Config,
+  tls: TlsIdentity | undefined,
+  log: ProcessLog,
+): Promise<Gateway[]> {
+  const gateways: Gateway[] = [];
+  const open = async (name: PortOption, start: (listener: ListenerOptions) => Promise<Gateway>): Promise<void> => {
+    const port = config[name];
+    const isSecure = name === 'amqpsPort' || name === 'httpsPort';
+    if (port === 'off' || (isSecure && !tls)) return;
+    try {
+      gateways.push(await start({ ...listenerOptions(config, log), port, ...(isSecure && tls && { tls }) }));
+    } catch (error) {
+      await Promise.all(gateways.map((gateway) => gateway.close()));
+      throw error instanceof ListenError ? new StartError(`${error.message}; ${cure(error, name)}`) : error;
+    }
+  };
+  const amqp = amqpOptions(config, log);
+  const webSocket = {
+    doors: [
+      {
+        subprotocols: ['amqp'],
+        takesNone: true,
+        accept: (transport: Transport) => acceptAmqp(broker, transport, amqp),
+      },
+    ],
+    origins: config.websocketOrigins,
+    messageBytesMax: config.websocketMessageBytesMax,
+  };
+  const startAmqp = (listener: ListenerOptions): Promise<Gateway> => startAmqpGateway(broker, { ...amqp, ...listener });
+  const startWebSocket = (listener: ListenerOptions): Promise<Gateway> =>
+    startWebSocketGateway({ ...listener, ...webSocket });
+  await open('amqpPort', startAmqp);
+  await open('amqpsPort', startAmqp);
+  await open('httpPort', startWebSocket);
+  await open('httpsPort', startWebSocket);
+  if (gateways.length === 0) throw new StartError('every port is off: there is nothing to do; see warren --help');
+  return gateways;
+}
+
+type PortOption = 'amqpPort' | 'amqpsPort' | 'httpPort' | 'httpsPort';
+
+function listenerOptions(config: Config, log: ProcessLog): Omit<ListenerOptions, 'port' | 'tls'> {
+  return {
+    host: config.host,
+    proxyProtocolSources: new AddressRanges(config.proxyProtocolSources),
+    connectionsMax: config.connectionsMax,
+    handshakeTimeoutMs: config.handshakeTimeoutSeconds * 1000,
+    log,
+  };
+}
+
+function amqpOptions(config: Config, log: ProcessLog): AmqpOptions {
+  return {
+    version: packageVersion(),
+    channelMax: config.channelsMax,
+    frameMaxBytes: config.frameBytesMax,
+    heartbeatSeconds: config.heartbeatSeconds,
+    handshakeTimeoutMs: config.handshakeTimeoutSeconds * 1000,
+    bodyBytesMax: config.messageBytesMax,
+    outbox: { highWaterBytes: config.outgoingBytesMax, stuckBytes: STUCK_FACTOR * config.outgoingBytesMax },
+    log,
+    ...(config.compatProduct === 'RabbitMQ' && { announcedProduct: COMPAT_RABBITMQ }),
+  };
+}
+
+/** What to do about a port that cannot be listened on. */
+function cure(error: ListenError, name: PortOption): string {
+  const flag = `--${spelled(name)}`;
+  switch (error.reason) {
+    case 'in-use':
+      return `choose another with ${flag} (0 = any free one), or end that program`;
+    case 'not-allowed':
+      return `choose one above 1023 with ${flag}`;
+    case 'no-such-address':
+      return 'choose another with --host';
+    case 'other':
+      return `see ${flag} and --host`;
+  }
+}
+
+await main();
