@@ -62,7 +62,6 @@ export class RabbitmqctlAdministration implements TestAdministration {
 
   async setUserLimits(name: string, limits: UserLimits): Promise<void> {
     const { maxConnections, maxChannels } = limits;
-    await this.#run('clear_user_limits', name, 'all');
     await this.#run('set_user_limits', name, json({ 'max-connections': maxConnections, 'max-channels': maxChannels }));
   }
 
@@ -76,7 +75,6 @@ export class RabbitmqctlAdministration implements TestAdministration {
 
   async setVhostLimits(name: string, limits: VhostLimits): Promise<void> {
     const { maxConnections, maxQueues } = limits;
-    await this.#run('clear_vhost_limits', '-p', name);
     const value = json({ 'max-connections': maxConnections, 'max-queues': maxQueues });
     await this.#run('set_vhost_limits', '-p', name, value);
   }
