@@ -452,11 +452,21 @@ export class Channel implements port.Channel {
   /** A delivery of this consumer was settled: it, or with a prefetch of the channel all its consumers, may take more. */
   #creditAfter(consumer: Consumer): void {
     if (this.#prefetchGlobal === 0) consumer.queue.credit(consumer);
-    else this.#creditAll();
+    else this.#creditAll(consumer);
   }
 
-  #creditAll(): void {
-    for (const consumer of this.#consumers.values()) consumer.queue.credit(consumer);
+  /** All consumers may have credit again; they are asked in turn, the one `served` before last of all. */
+  #creditAll(served?: Consumer): void {
+    let behind = served === undefined;
+    for (const consumer of this.#consumers.values()) {
+      if (behind) consumer.queue.credit(consumer);
+      else behind = consumer === served;
+    }
+    if (served === undefined) return;
+    for (const consumer of this.#consumers.values()) {
+      consumer.queue.credit(consumer);
+      if (consumer === served) return;
+    }
   }
 
   prefetch(count: number, global = false): void {
