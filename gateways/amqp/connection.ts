@@ -19,7 +19,7 @@ import { FRAME_END, FRAME_HEARTBEAT, FRAME_METHOD, FRAME_OVERHEAD_BYTES } from '
 import { frameError, type Reply, ReplyError, replyText, replyTo, unexpectedFrame } from './errors.ts';
 import { describeArguments } from './frame-text.ts';
 import { type FrameHost, Frames } from './frames.ts';
-import { type Agreement, Handshake, type HandshakeHost, SilentClose } from './handshake.ts';
+import { type Agreement, Handshake, type HandshakeHost, LoginRefused, SilentClose } from './handshake.ts';
 import { type HeartbeatPeer, startHeartbeat } from './heartbeat.ts';
 import { FrameInput, Halt } from './input.ts';
 import { decodeArguments, encodeMethod, type MethodArguments, type MethodName, methodName } from './methods.ts';
@@ -222,7 +222,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
     const goOn = (): void => this.#input.resume(Halt.control);
     verb.then(goOn, (error: unknown) => {
       if (error instanceof SilentClose) this.#finish();
-      else this.#frames.fail(error, channel, method);
+      else this.#frames.fail(error, channel, error instanceof LoginRefused ? 0 : method);
       goOn();
     });
   }

@@ -46,6 +46,9 @@ export interface HandshakeHost {
 /** The connection is to be closed without a word: this peer would not understand one. */
 export class SilentClose extends Error {}
 
+/** The peer is not who he says he is. No method is at fault, as in RabbitMQ. */
+export class LoginRefused extends ReplyError {}
+
 const CAPABILITIES = [
   'publisher_confirms',
   'exchange_exchange_bindings',
@@ -152,7 +155,7 @@ export class Handshake {
       );
       if (!peer.loopback) await delay(options.loginRefusalDelayMs, undefined, { ref: false });
       if (!this.#capabilities.has('authentication_failure_close')) throw new SilentClose();
-      throw new ReplyError(403, refusalText(mechanism.name, error.message));
+      throw new LoginRefused(403, refusalText(mechanism.name, error.message));
     }
     this.#state = 'tuning';
     const { channelMax, frameMaxBytes: frameMax, heartbeatSeconds: heartbeat } = options;

@@ -142,6 +142,7 @@ export class OctetWriter {
     return this.#octets.subarray(0, this.#end);
   }
 
+  /** Makes room and answers where it begins. May replace `#octets` and `#view`: call it before naming either. */
   #grow(count: number): number {
     const start = this.#end;
     if (start + count > this.#octets.length) {
@@ -155,15 +156,18 @@ export class OctetWriter {
   }
 
   octet(value: number): void {
-    this.#view.setUint8(this.#grow(1), value);
+    const at = this.#grow(1);
+    this.#view.setUint8(at, value);
   }
 
   short(value: number): void {
-    this.#view.setUint16(this.#grow(2), value);
+    const at = this.#grow(2);
+    this.#view.setUint16(at, value);
   }
 
   long(value: number): void {
-    this.#view.setUint32(this.#grow(4), value);
+    const at = this.#grow(4);
+    this.#view.setUint32(at, value);
   }
 
   /** 64 bits unsigned, from a number of at most 2^53. */
@@ -174,11 +178,13 @@ export class OctetWriter {
   }
 
   signedLongLong(value: bigint): void {
-    this.#view.setBigInt64(this.#grow(8), value);
+    const at = this.#grow(8);
+    this.#view.setBigInt64(at, value);
   }
 
   double(value: number): void {
-    this.#view.setFloat64(this.#grow(8), value);
+    const at = this.#grow(8);
+    this.#view.setFloat64(at, value);
   }
 
   /** Cut to 255 octets. */
