@@ -4,7 +4,8 @@
  *   node examples/hello.mjs amqp://127.0.0.1:5672        over TCP (or amqps://)
  *   node examples/hello.mjs ws://127.0.0.1:15674/ws      over WebSocket (or wss://)
  *
- * User, password and virtual host are those of the URL; without any, guest, guest and "/".
+ * It speaks through the package @cloudamqp/amqp-client, which a clone of Warren has after `npm start`; elsewhere, install
+ * it first. User, password and virtual host are those of the URL; without any, guest, guest and "/".
  */
 import { AMQPClient, AMQPWebSocketClient } from '@cloudamqp/amqp-client';
 
