@@ -1,8 +1,12 @@
 /** A Warren in this process with its AMQP door on a free port. */
+import { type BrokerOptions, createBroker } from '../../broker/broker.ts';
 import type { Broker } from '../../broker/port.ts';
+import { startAmqpGateway } from '../../gateways/amqp/gateway.ts';
+import type { AmqpOptions } from '../../gateways/amqp/options.ts';
 
 export interface EmbeddedOptions {
-  readonly placeholder?: never;
+  readonly broker?: BrokerOptions;
+  readonly amqp?: AmqpOptions;
 }
 
 export interface EmbeddedWarren {
@@ -15,6 +19,20 @@ export interface EmbeddedWarren {
 }
 
 /** Starts both; `close` ends both. */
-export async function startEmbedded(_options: EmbeddedOptions = {}): Promise<EmbeddedWarren> {
-  throw new Error('Warren does not run yet: set AMQP_TEST_URL');
+export async function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedWarren> {
+  const embedded = await createBroker(options.broker);
+  const gateway = await startAmqpGateway(embedded, { host: '127.0.0.1', port: 0, ...options.amqp });
+  const [address] = gateway.addresses;
+  if (address === undefined) throw new Error('the AMQP door has no address');
+  return {
+    host: address.host,
+    port: address.port,
+    vhost: '/',
+    administration: embedded.administration,
+    embedded,
+    async close() {
+      await embedded.close();
+      await gateway.close();
+    },
+  };
 }
