@@ -63,6 +63,7 @@ export function checkExchangeType(type: string, args: FieldTable): void {
 
 export class Exchange {
   readonly name: string;
+  readonly isDefault: boolean;
   readonly type: string;
   readonly durable: boolean;
   readonly autoDelete: boolean;
@@ -99,6 +100,7 @@ export class Exchange {
   ) {
     this.#host = host;
     this.name = spec.name;
+    this.isDefault = spec.name === '';
     this.type = spec.type;
     this.durable = spec.durable;
     this.autoDelete = spec.autoDelete;
@@ -106,10 +108,6 @@ export class Exchange {
     this.arguments = spec.arguments;
     this.policy = policy;
     this.#matcher = matcherFor(spec.type, spec.arguments);
-  }
-
-  get isDefault(): boolean {
-    return this.name === '';
   }
 
   /** True when routing keys are dotted words, to which topic permissions apply. */
@@ -136,6 +134,8 @@ export class Exchange {
 
   /** The queues that a message with this routing key is for, each once, in no promised order. Not to be altered. */
   route(routingKey: string, message: Message): readonly Queue[] {
+    // Queues come and go without a change of routes, so this answer is looked up every time.
+    if (this.isDefault) return this.#host.queueNamed(routingKey)?.asRoute ?? NOWHERE;
     if (this.#routesRevision !== this.#host.routesRevision) {
       this.#routes.clear();
       this.#lastKey = undefined;
@@ -143,55 +143,74 @@ export class Exchange {
     }
     if (routingKey === this.#lastKey) return this.#lastRoute;
     const known = this.#routes.get(routingKey);
-    if (known !== undefined) {
-      this.#lastKey = routingKey;
-      this.#lastRoute = known;
-      return known;
-    }
-    const { queues, byKey } = this.#walk(routingKey, message);
-    if (byKey) this.#keep(routingKey, queues);
-    return queues;
+    if (known === undefined) return this.#findRoute(routingKey, message);
+    this.#lastKey = routingKey;
+    this.#lastRoute = known;
+    return known;
   }
 
-  #keep(routingKey: string, queues: readonly Queue[]): void {
+  #findRoute(routingKey: string, message: Message): readonly Queue[] {
+    const found = this.#match(routingKey, message);
+    const { queues, byKey } = this.#leadsFurther(found)
+      ? this.#walk(found, routingKey, message)
+      : { queues: distinctQueues(found), byKey: !this.#matcher.usesHeaders };
+    if (!byKey) return queues;
     if (this.#routes.size >= ROUTES_KEPT_MAX) this.#routes.clear();
     this.#routes.set(routingKey, queues);
     this.#lastKey = routingKey;
     this.#lastRoute = queues;
+    return queues;
   }
 
-  #walk(routingKey: string, message: Message): { queues: readonly Queue[]; byKey: boolean } {
-    if (this.isDefault) {
-      // Queues come and go without a change of routes, so this answer is looked up every time.
-      const queue = this.#host.queueNamed(routingKey);
-      return { queues: queue === undefined ? NOWHERE : queue.asRoute, byKey: false };
-    }
+  #match(routingKey: string, message: Message): readonly Binding[] {
+    const found: Binding[] = [];
+    const headers = this.#matcher.usesHeaders ? message.properties.headers : undefined;
+    this.#matcher.match(routingKey, headers ?? EMPTY_TABLE, found);
+    return found;
+  }
+
+  /** Whether other exchanges have a say in where a message goes that matched `found`. */
+  #leadsFurther(found: readonly Binding[]): boolean {
+    if (found.length === 0) return this.alternate !== undefined;
+    return found.some(({ destinationKind }) => destinationKind === 'exchange');
+  }
+
+  /** Follows the bindings to other exchanges, and for each exchange where nothing matches its alternate. */
+  #walk(
+    matched: readonly Binding[],
+    routingKey: string,
+    message: Message,
+  ): { queues: readonly Queue[]; byKey: boolean } {
     const queues = new Set<Queue>();
     const visited = new Set<Exchange>([this]);
     let byKey = true;
     for (const exchange of visited) {
-      if (exchange.#matcher.usesHeaders) byKey = false;
-      const found: Binding[] = [];
       if (exchange.isDefault) {
         byKey = false;
         for (const queue of exchange.route(routingKey, message)) queues.add(queue);
         continue;
       }
-      exchange.#matcher.match(routingKey, headersFor(exchange.#matcher, message), found);
+      if (exchange.#matcher.usesHeaders) byKey = false;
+      const found = exchange === this ? matched : exchange.#match(routingKey, message);
       for (const { destination } of found) {
         if (destination instanceof Exchange) visited.add(destination);
         else queues.add(destination);
       }
-      const alternate = found.length === 0 && exchange.alternate !== undefined ? exchange.alternate : undefined;
-      const next = alternate === undefined ? undefined : this.#host.exchangeNamed(alternate);
-      if (next !== undefined) visited.add(next);
+      const alternate = found.length === 0 && exchange.alternate;
+      const next = typeof alternate === 'string' && this.#host.exchangeNamed(alternate);
+      if (next) visited.add(next);
     }
     return { queues: [...queues], byKey };
   }
 }
 
-function headersFor(matcher: Matcher<Binding>, message: Message): FieldTable {
-  return matcher.usesHeaders ? (message.properties.headers ?? EMPTY_TABLE) : EMPTY_TABLE;
+/** Where bindings lead that all lead to queues. */
+function distinctQueues(found: readonly Binding[]): readonly Queue[] {
+  const queues = found
+    .map(({ destination }) => destination)
+    .filter((destination): destination is Queue => !(destination instanceof Exchange));
+  if (queues.length < 2) return queues[0]?.asRoute ?? NOWHERE;
+  return [...new Set(queues)];
 }
 
 function matcherFor(type: string, args: FieldTable): Matcher<Binding> {

@@ -57,39 +57,46 @@ export class TopicMatcher<B extends Bound> implements Matcher<B> {
   }
 
   match(routingKey: string, _headers: FieldTable, found: B[]): void {
-    let reached = this.#reached;
-    let next = this.#next;
-    this.#step++;
-    this.#reach(this.#root, reached);
+    let count = this.#reach(this.#root, this.#reached, 0, ++this.#step);
     // The empty key has no words; any other has one more than it has dots.
-    let start = 0;
-    while (routingKey !== '' && start <= routingKey.length && reached.length > 0) {
+    for (let start = 0; routingKey !== '' && start <= routingKey.length && count > 0; ) {
       const dot = routingKey.indexOf('.', start);
       const end = dot < 0 ? routingKey.length : dot;
-      const word = routingKey.slice(start, end);
-      this.#step++;
-      for (const node of reached) {
-        const child = node.words?.get(word);
-        if (child) this.#reach(child, next);
-        if (node.star) this.#reach(node.star, next);
-        if (node.isHash) this.#reach(node, next);
-      }
-      reached.length = 0;
-      [reached, next] = [next, reached];
+      count = this.#advance(routingKey.slice(start, end), count);
       start = end + 1;
     }
-    for (const node of reached) for (const binding of node.bindings) found.push(binding);
-    reached.length = 0;
-    this.#reached = reached;
-    this.#next = next;
+    for (let index = 0; index < count; index++) {
+      for (const binding of (this.#reached[index] as Node<B>).bindings) found.push(binding);
+    }
   }
 
-  /** Enters a node into the set of this step, with the `#` below it, which matches no word at all just as well. */
-  #reach(node: Node<B>, set: Node<B>[]): void {
-    if (node.step === this.#step) return;
-    node.step = this.#step;
-    set.push(node);
-    if (node.hash) this.#reach(node.hash, set);
+  /** From the `count` nodes reached so far to those reached with one word more; how many they are. */
+  #advance(word: string, count: number): number {
+    const reached = this.#reached;
+    const next = this.#next;
+    const step = ++this.#step;
+    let nextCount = 0;
+    for (let index = 0; index < count; index++) {
+      const node = reached[index] as Node<B>;
+      const child = node.words?.get(word);
+      if (child) nextCount = this.#reach(child, next, nextCount, step);
+      if (node.star) nextCount = this.#reach(node.star, next, nextCount, step);
+      if (node.isHash) nextCount = this.#reach(node, next, nextCount, step);
+    }
+    this.#reached = next;
+    this.#next = reached;
+    return nextCount;
+  }
+
+  /**
+   * Enters a node into the `count` of this step, with the `#` below it, which matches no word at all just as well;
+   * answers the new count. What stands behind the count in a set is left over from earlier.
+   */
+  #reach(node: Node<B>, set: Node<B>[], count: number, step: number): number {
+    if (node.step === step) return count;
+    node.step = step;
+    set[count] = node;
+    return node.hash ? this.#reach(node.hash, set, count + 1, step) : count + 1;
   }
 }
 
