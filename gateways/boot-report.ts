@@ -2,6 +2,7 @@
  * What a start prints on standard output: a line for each door with its address and a command to try it, and at the end
  * the line by which programs know that the broker is ready.
  */
+import { existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { type GatewayAddress, hostPort } from './gateway.ts';
 import { packageFolder } from './package.ts';
@@ -28,20 +29,31 @@ function tryCommand({ label, host, port }: GatewayAddress, as: TryAs): string {
   const vhost = as.vhost === '/' ? undefined : encodeURIComponent(as.vhost);
   switch (label) {
     case 'amqp':
-      return hello(`amqp://${user}${target}${vhost === undefined ? '' : `/${vhost}`}`);
+      return hello(`amqp://${user}${target}${vhost === undefined ? '' : `/${vhost}`}`) ?? greet(reachable(host), port);
     case 'ws':
-      return hello(`ws://${user}${target}/ws${vhost === undefined ? '' : `?vhost=${vhost}`}`);
+      return hello(`ws://${user}${target}/ws${vhost === undefined ? '' : `?vhost=${vhost}`}`) ?? knock('http', target);
     case 'wss':
-      return `curl --insecure ${shellWord(`https://${target}/`)}`;
+      return knock('https', target);
     default:
       return `openssl s_client -brief -connect ${shellWord(target)}`;
   }
 }
 
-function hello(url: string): string {
+/** The first program of examples/; undefined in an installed package, which lacks the client that it speaks through. */
+function hello(url: string): string | undefined {
+  if (!existsSync(join(packageFolder(), 'node_modules/@cloudamqp/amqp-client'))) return undefined;
   const file = join(packageFolder(), 'examples/hello.mjs');
   const path = relative(process.cwd(), file);
   return `node ${shellWord(path.length < file.length ? path : file)} ${shellWord(url)}`;
+}
+
+/** Opens an AMQP connection with nothing but Node and shows how the broker introduces itself. */
+function greet(host: string, port: number): string {
+  return `node -e "require('net').connect(${port}, '${host}').end('AMQP\\0\\0\\t\\x01').pipe(process.stdout)"`;
+}
+
+function knock(scheme: 'http' | 'https', target: string): string {
+  return `curl ${scheme === 'https' ? '--insecure ' : ''}${shellWord(`${scheme}://${target}/`)}`;
 }
 
 /** Quoted where a shell would read more into it. */
