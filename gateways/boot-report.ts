@@ -49,7 +49,7 @@ function hello(url: string): string | undefined {
 
 /** Opens an AMQP connection with nothing but Node and shows how the broker introduces itself. */
 function greet(host: string, port: number): string {
-  return `node -e "require('net').connect(${port}, '${host}').end('AMQP\\0\\0\\t\\x01').pipe(process.stdout)"`;
+  return `node -e "net.connect(${port}, '${host}').end('AMQP\\0\\0\\t\\x01').pipe(process.stdout)"`;
 }
 
 function knock(scheme: 'http' | 'https', target: string): string {
