@@ -5,8 +5,9 @@
  */
 import { decodeName } from './octets.ts';
 
-/** Addresses remembered by each connection. */
-export const ADDRESSES_MAX = 256;
+/** Addresses that a connection remembers at first, and at the most; both powers of two. */
+export const ADDRESSES_MIN = 64;
+export const ADDRESSES_MAX = 8192;
 /** Longer ones are decoded anew each time. */
 export const ADDRESS_BYTES_MAX = 128;
 
@@ -18,12 +19,16 @@ export interface Address {
 
 interface CachedAddress extends Address {
   readonly octets: Uint8Array;
+  readonly hash: number;
 }
 
 export class AddressCache {
   #last: CachedAddress | undefined;
   /** By hash; made when the second address turns up, since many connections publish to one address or none. */
-  #slots: (CachedAddress | undefined)[] | undefined;
+  #slots: (CachedAddress | undefined)[] = [];
+  /** The hash that came by each slot last: an address is remembered when it comes a second time, not for coming once. */
+  #seen = new Int32Array(0);
+  #count = 0;
 
   /**
    * The address in `octets[start, end)`: two short strings that fill it exactly, which the caller has checked. Throws
@@ -36,16 +41,46 @@ export class AddressCache {
   }
 
   #lookupSlot(octets: Uint8Array, start: number, end: number): Address {
-    if (end - start > ADDRESS_BYTES_MAX) return decodeAddress(octets, start, undefined);
-    this.#slots ??= new Array(ADDRESSES_MAX);
-    const slot = hash(octets, start, end) % ADDRESSES_MAX;
-    let address = this.#slots[slot];
-    if (address === undefined || !sameOctets(address.octets, octets, start, end)) {
-      address = { ...decodeAddress(octets, start, this.#last), octets: new Uint8Array(octets.subarray(start, end)) };
+    if (end - start > ADDRESS_BYTES_MAX) return decodeAddress(octets, start, this.#last);
+    const hash = hashOf(octets, start, end);
+    if (this.#slots.length === 0) this.#resize(ADDRESSES_MIN);
+    const slot = hash & (this.#slots.length - 1);
+    const known = this.#slots[slot];
+    if (known !== undefined && known.hash === hash && sameOctets(known.octets, octets, start, end)) {
+      this.#last = known;
+      return known;
+    }
+    const decoded = decodeAddress(octets, start, this.#last);
+    if (this.#last !== undefined && this.#seen[slot] !== hash) {
+      this.#seen[slot] = hash;
+      return decoded;
+    }
+    const address = { ...decoded, octets: new Uint8Array(octets.subarray(start, end)), hash };
+    this.#last = address;
+    this.#remember(address, slot);
+    return address;
+  }
+
+  #remember(address: CachedAddress, slot: number): void {
+    const taken = this.#slots[slot] !== undefined;
+    this.#slots[slot] = address;
+    if (!taken) this.#count += 1;
+    else if (this.#count * 2 > this.#slots.length && this.#slots.length < ADDRESSES_MAX) {
+      this.#resize(this.#slots.length * 4);
+    }
+  }
+
+  #resize(length: number): void {
+    const addresses = this.#slots;
+    this.#slots = new Array<CachedAddress | undefined>(length).fill(undefined);
+    this.#seen = new Int32Array(length);
+    this.#count = 0;
+    for (const address of addresses) {
+      if (address === undefined) continue;
+      const slot = address.hash & (length - 1);
+      if (this.#slots[slot] === undefined) this.#count += 1;
       this.#slots[slot] = address;
     }
-    this.#last = address;
-    return address;
   }
 }
 
@@ -57,11 +92,11 @@ function sameOctets(known: Uint8Array, octets: Uint8Array, start: number, end: n
   return true;
 }
 
-/** FNV-1a. */
-function hash(octets: Uint8Array, start: number, end: number): number {
+/** FNV-1a, as a signed 32-bit integer. */
+function hashOf(octets: Uint8Array, start: number, end: number): number {
   let value = 0x811c9dc5;
   for (let at = start; at < end; at += 1) value = Math.imul(value ^ (octets[at] as number), 0x01000193);
-  return (value ^ (value >>> 15)) >>> 0;
+  return value ^ (value >>> 15);
 }
 
 function decodeAddress(octets: Uint8Array, start: number, last: CachedAddress | undefined): Address {
