@@ -382,7 +382,10 @@ export class Channel implements port.Channel {
     }
     queued.queue.ack(queued);
     this.#release(queued);
-    if (queued.consumer !== undefined) this.#creditAfter(queued.consumer);
+    const { consumer } = queued;
+    if (consumer === undefined) return;
+    if (this.#prefetchGlobal === 0) consumer.queue.credit(consumer);
+    else this.#creditAll(consumer);
   }
 
   reject(deliveryTag: number, options: port.RejectOptions = {}): void {
@@ -416,11 +419,7 @@ export class Channel implements port.Channel {
         observers.notify({ type: 'acked', vhost, queue: queued.queue.name, message: queued.message });
       }
     }
-    let last: Consumer | undefined;
-    for (const { consumer } of messages) {
-      if (consumer !== undefined && consumer !== last) this.#creditAfter(consumer);
-      last = consumer;
-    }
+    this.#creditAfter(consumersOf(messages));
   }
 
   /** Gives messages back to their queues, and only then lets the queues deliver, so that order is kept. */
@@ -431,7 +430,7 @@ export class Channel implements port.Channel {
       if (group === undefined) byQueue.set(queued.queue, [queued]);
       else group.push(queued);
     }
-    const consumers = new Set(messages.map((queued) => queued.consumer));
+    const consumers = consumersOf(messages);
     for (const queued of messages) this.#release(queued);
     const { observers, name: vhost } = this.#vhost;
     for (const [queue, group] of byQueue) {
@@ -439,7 +438,7 @@ export class Channel implements port.Channel {
       if (!observers.active) continue;
       for (const { message } of group) observers.notify({ type: 'requeued', vhost, queue: queue.name, message });
     }
-    for (const consumer of consumers) if (consumer !== undefined) this.#creditAfter(consumer);
+    this.#creditAfter(consumers);
     for (const queue of byQueue.keys()) queue.dispatch();
   }
 
@@ -449,24 +448,17 @@ export class Channel implements port.Channel {
     this.#held--;
   }
 
-  /** A delivery of this consumer was settled: it, or with a prefetch of the channel all its consumers, may take more. */
-  #creditAfter(consumer: Consumer): void {
-    if (this.#prefetchGlobal === 0) consumer.queue.credit(consumer);
-    else this.#creditAll(consumer);
+  /** Deliveries of these consumers were settled: they, or with a prefetch of the channel all its consumers, may take more. */
+  #creditAfter(consumers: ReadonlySet<Consumer>): void {
+    if (this.#prefetchGlobal === 0) giveCredit(consumers);
+    else this.#creditAll([...consumers].at(-1));
   }
 
   /** All consumers may have credit again; they are asked in turn, the one `served` before last of all. */
   #creditAll(served?: Consumer): void {
-    let behind = served === undefined;
-    for (const consumer of this.#consumers.values()) {
-      if (behind) consumer.queue.credit(consumer);
-      else behind = consumer === served;
-    }
-    if (served === undefined) return;
-    for (const consumer of this.#consumers.values()) {
-      consumer.queue.credit(consumer);
-      if (consumer === served) return;
-    }
+    const consumers = [...this.#consumers.values()];
+    const turn = served === undefined ? 0 : consumers.indexOf(served) + 1;
+    giveCredit([...consumers.slice(turn), ...consumers.slice(0, turn)]);
   }
 
   prefetch(count: number, global = false): void {
@@ -591,6 +583,23 @@ const explanations: { readonly [reason in CancelReason]: (consumer: Consumer) =>
     'This timeout value can be configured, see consumers doc guide to learn more',
   shutdown: () => 'the broker is shutting down',
 };
+
+/** Those to whom these messages were delivered. */
+function consumersOf(messages: readonly QueuedMessage[]): ReadonlySet<Consumer> {
+  const consumers = new Set<Consumer>();
+  let last: Consumer | undefined;
+  for (const { consumer } of messages) {
+    if (consumer !== undefined && consumer !== last) consumers.add(consumer);
+    last = consumer;
+  }
+  return consumers;
+}
+
+/** All join in before the first queue delivers, so that the one of highest priority is served first. */
+function giveCredit(consumers: Iterable<Consumer>): void {
+  for (const consumer of consumers) consumer.queue.rejoin(consumer);
+  for (const consumer of consumers) consumer.queue.dispatch();
+}
 
 function declared(queue: Queue): port.QueueDeclared {
   return { queue: queue.name, messageCount: queue.readyCount, consumerCount: queue.consumers.length };

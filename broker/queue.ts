@@ -153,7 +153,7 @@ export class Queue {
       const queued = this.#ready.shift();
       if (queued === undefined) return undefined;
       this.#leaveReady(queued);
-      if (queued.expiresAtMs > this.#now(queued)) return queued;
+      if (!this.#isPast(queued)) return queued;
       this.#expire(queued);
     }
   }
@@ -204,7 +204,8 @@ export class Queue {
       if (queued.returnCount > this.#settings.deliveryLimit) {
         queued.place = Place.gone;
         this.#bury(queued.message, 'delivery_limit');
-      } else if (!this.#hold(queued, returned)) back.push(queued);
+      } else if (this.#isPast(queued)) this.#expire(queued);
+      else if (!this.#hold(queued, returned)) back.push(queued);
     }
     // From the last to the first, each goes before the head in one step.
     for (const queued of back.toReversed()) this.#putBack(queued);
@@ -276,12 +277,15 @@ export class Queue {
     this.credit(consumer);
   }
 
-  /** A consumer may have credit again. */
+  /** A consumer may have credit again: it may take what is ready. */
   credit(consumer: Consumer): void {
-    if (!consumer.inRound && consumer.hasCredit) {
-      this.#round.enter(consumer);
-      this.dispatch();
-    }
+    this.rejoin(consumer);
+    this.dispatch();
+  }
+
+  /** The same without a delivery yet, for where several get credit at once. The caller calls `dispatch` afterwards. */
+  rejoin(consumer: Consumer): void {
+    if (!consumer.inRound && consumer.hasCredit) this.#round.enter(consumer);
   }
 
   /** Ends a consumer; an auto-delete queue goes with its last one. */
@@ -339,7 +343,7 @@ export class Queue {
     this.readyBytes += queued.message.bodyBytes;
     if (queued.expiresAtMs === Number.POSITIVE_INFINITY) return;
     this.#expiring ??= new Deadlines(this.#host.clock, (due) => this.#removeExpired(due));
-    if (queued.expiresAtMs <= this.#host.clock.now()) this.#removeExpired(queued);
+    if (this.#isPast(queued)) this.#removeExpired(queued);
     else this.#expiring.add(queued, queued.expiresAtMs);
   }
 
@@ -359,9 +363,9 @@ export class Queue {
     this.#bury(queued.message, 'expired');
   }
 
-  /** The time, asked for only when the message can expire. */
-  #now(queued: QueuedMessage): number {
-    return queued.expiresAtMs === Number.POSITIVE_INFINITY ? 0 : this.#host.clock.now();
+  /** Whether its time is over; the clock is asked only for a message that can expire. */
+  #isPast({ expiresAtMs }: QueuedMessage): boolean {
+    return expiresAtMs !== Number.POSITIVE_INFINITY && expiresAtMs <= this.#host.clock.now();
   }
 
   #wouldOverflow(message: Message): boolean {

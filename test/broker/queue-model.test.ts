@@ -1,0 +1,110 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { QueueModel, type QueueModelOptions } from '../support/queue-model.ts';
+import { runs } from '../support/runs.ts';
+
+/** One thing that somebody does to the queue. */
+type Step = (model: QueueModel) => void | Promise<void>;
+
+const channel = fc.nat(2);
+const which = fc.nat(20);
+const often = fc.boolean();
+
+/** A step with a name, so that a counterexample can be read. */
+function step<T extends unknown[]>(
+  name: string,
+  args: fc.Arbitrary<T>,
+  run: (model: QueueModel, ...args: T) => unknown,
+) {
+  return args.map((values): Step => {
+    const named = async (model: QueueModel): Promise<void> => void (await run(model, ...values));
+    return Object.assign(named, { [fc.toStringMethod]: () => `${name}(${values.map(String)})` });
+  });
+}
+
+const priority = fc.option(fc.nat(4), { nil: undefined });
+const expiration = fc.option(fc.constantFrom(0, 1, 5, 20), { nil: undefined, freq: 3 });
+
+const steps = fc.array(
+  fc.oneof(
+    {
+      weight: 10,
+      arbitrary: step('publish', fc.tuple(priority, expiration), (model, ...args) => model.publish(...args)),
+    },
+    {
+      weight: 3,
+      arbitrary: step('consume', fc.tuple(channel, often, fc.integer({ min: -1, max: 1 })), (model, ...args) =>
+        model.consume(...args),
+      ),
+    },
+    { weight: 4, arbitrary: step('advance', fc.tuple(fc.constantFrom(0, 0, 1, 7)), (model, ms) => model.advance(ms)) },
+    { weight: 1, arbitrary: step('cancel', fc.tuple(which), (model, index) => model.cancel(index)) },
+    { weight: 5, arbitrary: step('ack', fc.tuple(channel, which, often), (model, ...args) => model.ack(...args)) },
+    {
+      weight: 5,
+      arbitrary: step('reject', fc.tuple(channel, which, often, often), (model, ...args) => model.reject(...args)),
+    },
+    { weight: 1, arbitrary: step('recover', fc.tuple(channel), (model, index) => model.recover(index)) },
+    { weight: 1, arbitrary: step('close', fc.tuple(channel), (model, index) => model.close(index)) },
+    { weight: 4, arbitrary: step('get', fc.tuple(channel, often), (model, ...args) => model.get(...args)) },
+    { weight: 1, arbitrary: step('purge', fc.tuple(), (model) => model.purge()) },
+    {
+      weight: 3,
+      arbitrary: step('prefetch', fc.tuple(channel, fc.nat(3), often), (model, ...args) => model.prefetch(...args)),
+    },
+    { weight: 1, arbitrary: step('pause', fc.tuple(channel), (model, index) => model.pause(index)) },
+    { weight: 2, arbitrary: step('resume', fc.tuple(channel), (model, index) => model.resume(index)) },
+  ),
+  { maxLength: 60, size: 'max' },
+);
+
+/** Does the steps and compares after each. */
+async function agree(options: QueueModelOptions, steps: readonly Step[]): Promise<void> {
+  const model = await QueueModel.start(options);
+  for (const one of steps) {
+    await one(model);
+    expect(await model.check()).toEqual([]);
+  }
+  expect(await model.finish()).toEqual([]);
+}
+
+const PLAIN: QueueModelOptions = {
+  maxPriority: 0,
+  messageTtlMs: undefined,
+  maxLength: undefined,
+  overflow: 'drop-head',
+  deliveryLimit: undefined,
+};
+
+const overflow = fc.constantFrom('drop-head', 'reject-publish', 'reject-publish-dlx');
+
+describe('a queue loses, doubles and reorders nothing, exceeds no prefetch and leaves no credit unused', () => {
+  it.each<[string, fc.Arbitrary<QueueModelOptions>, number]>([
+    ['plain', fc.constant(PLAIN), 200],
+    ['with priorities', fc.constant({ ...PLAIN, maxPriority: 2 }), 100],
+    ['with a time to live', fc.constant({ ...PLAIN, messageTtlMs: 5 }), 100],
+    ['with a maximum length', fc.record({ ...constants(PLAIN), maxLength: fc.nat(3), overflow }), 150],
+    ['with a delivery limit', fc.constant({ ...PLAIN, deliveryLimit: 1 }), 100],
+    [
+      'with everything at once',
+      fc.record({
+        maxPriority: fc.constantFrom(0, 2),
+        messageTtlMs: fc.constantFrom(undefined, 0, 5),
+        maxLength: fc.constantFrom(undefined, 1, 3),
+        overflow,
+        deliveryLimit: fc.constantFrom(undefined, 0, 2),
+      }),
+      150,
+    ],
+  ])('%s', async (_name, options, numRuns) => {
+    await fc.assert(fc.asyncProperty(options, steps, agree), runs(numRuns));
+  });
+});
+
+function constants(options: QueueModelOptions) {
+  return {
+    maxPriority: fc.constant(options.maxPriority),
+    messageTtlMs: fc.constant(options.messageTtlMs),
+    deliveryLimit: fc.constant(options.deliveryLimit),
+  };
+}
