@@ -89,7 +89,7 @@ export class Listener {
     this.#server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_IDLE_MS });
     this.#server.maxConnections = options.connectionsMax;
     this.#server.on('connection', (socket) => this.#onAccept(socket));
-    this.#server.on('drop', () => this.#onRefuse());
+    this.#server.on('drop', () => this.#onRefuse('as many as allowed are open'));
     this.#tlsServer = tls && this.#createTlsServer(tls);
     this.#endReload = tls?.onReload((context) => this.#tlsServer?.setSecureContext(context)) ?? (() => {});
   }
@@ -105,21 +105,21 @@ export class Listener {
     return this.#sockets.size;
   }
 
-  /** Connections refused since the start because of `connectionsMax`. */
+  /** Connections refused since the start, because of `connectionsMax` or because the system had no more to give. */
   get refusedCount(): number {
     return this.#refused;
   }
 
   /** Binds the port; see `listen`. */
   start(): Promise<void> {
-    const { host, port, log } = this.#options;
+    const { host, port } = this.#options;
     return new Promise((resolve, reject) => {
       const onError = (error: NodeJS.ErrnoException): void => reject(listenError(host, port, error));
       this.#server.once('error', onError);
       this.#server.listen({ host, port, backlog: BACKLOG }, () => {
         this.#server.off('error', onError);
         // From here on errors are those of single accepts (EMFILE, ECONNABORTED): the listener goes on.
-        this.#server.on('error', (error) => log.error({ err: error, port }, 'a connection could not be accepted'));
+        this.#server.on('error', (error) => this.#onRefuse(error.message));
         const bound = this.#server.address() as AddressInfo;
         this.#address = { host: bound.address, port: bound.port };
         resolve();
@@ -169,13 +169,13 @@ export class Listener {
     return server;
   }
 
-  #onRefuse(): void {
+  #onRefuse(reason: string): void {
     this.#refused += 1;
     const now = performance.now();
     if (now - this.#refusalLoggedAt < REFUSAL_LOG_INTERVAL_MS) return;
     const { connectionsMax, log } = this.#options;
     const fields = { port: this.#address?.port, connectionsMax, refused: this.#refused - this.#refusedLogged };
-    log.warn(fields, 'connections refused: as many as allowed are open');
+    log.warn(fields, `connections refused: ${reason}`);
     this.#refusalLoggedAt = now;
     this.#refusedLogged = this.#refused;
   }

@@ -5,6 +5,7 @@ import { AddressRanges } from '../../../gateways/addresses.ts';
 import type { Transport } from '../../../gateways/gateway.ts';
 import { CLOSE_TIMEOUT_MS, type Listener, type ListenOptions, listen } from '../../../gateways/listener.ts';
 import { eventually } from '../../support/eventually.ts';
+import { hasIpv6 } from '../../support/ipv6.ts';
 import { proxyV2 } from '../../support/proxy-header.ts';
 import { recordedLog } from '../../support/recorded-log.ts';
 
@@ -73,7 +74,7 @@ describe('a listener', () => {
     await eventually(() => expect(listener.connectionCount).toBe(0));
   });
 
-  it('listens on IPv6, and shows IPv4 clients there by their IPv4 addresses', async () => {
+  it.runIf(hasIpv6)('listens on IPv6, and shows IPv4 clients there by their IPv4 addresses', async () => {
     const { listener, accepted } = await listenAndEcho({ host: '::' });
     await echoed(dial(listener, '::1'), 'six');
     await echoed(dial(listener, '127.0.0.1'), 'four');

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { connect } from 'amqplib';
 import { afterEach, describe, expect, it } from 'vitest';
+import { hasIpv6 } from '../../support/ipv6.ts';
 import { WarrenProcess, type WarrenProcessOptions } from '../../support/warren-process.ts';
 
 const processes: WarrenProcess[] = [];
@@ -87,7 +88,7 @@ describe('a start', () => {
     expect(cpuMs(warren.child.pid) ?? wallMs).toBeLessThan(1000);
   });
 
-  it('opens what it is told to only', async () => {
+  it.runIf(hasIpv6)('opens what it is told to only', async () => {
     const warren = await start({ flags: ['--http-port=off', '--host=::1'] });
     expect(warren.stdout).toMatch(
       /^amqp {3}\[::1\]:\d+ +try: node examples\/hello\.mjs 'amqp:\/\/\[::1\]:\d+'\nServer/,

@@ -63,10 +63,8 @@ describe('AMQP over TLS', () => {
     await channel.assertQueue('of-alice');
     await connection.close();
     const mallory = await issue(authority, [{ name: 'commonName', value: 'mallory' }]);
-    await expect(connect(url, { ...external, cert: mallory.cert, key: mallory.key })).rejects.toThrow(
-      'Socket closed abruptly',
-    );
-    expect(warren.stderr).toContain('mallory');
+    await expect(connect(url, { ...external, cert: mallory.cert, key: mallory.key })).rejects.toThrow('403');
+    await eventually(() => expect(warren.stderr).toContain('mallory'));
   });
 
   it('gets the new certificate at SIGHUP while connections stay, and keeps the old one when the new is bad', async () => {
@@ -130,7 +128,7 @@ describe('AMQP behind a proxy', () => {
     const warren = await start({ flags });
     const connection = await connect(`amqp://127.0.0.1:${await startProxy(warren.door('amqp').port, header)}`);
     await connection.close();
-    expect(warren.stderr).toContain('192.0.2.7:40212 -> 198.51.100.1:5672');
+    await eventually(() => expect(warren.stderr).toContain('192.0.2.7:40212 -> 198.51.100.1:5672'));
   });
 
   it('holds to this machine who may come from here only, wherever the proxy is', async () => {
