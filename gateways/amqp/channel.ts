@@ -5,7 +5,13 @@
  * After `channel.close` from this side, frames of the peer are dropped until its `close-ok` [AMQP 1.5.2.5].
  */
 import type { Message } from '../../broker/message.ts';
-import { BrokerError, type Channel, type ChannelEvents, type Connection } from '../../broker/port.ts';
+import {
+  BrokerError,
+  type CancelReason,
+  type Channel,
+  type ChannelEvents,
+  type Connection,
+} from '../../broker/port.ts';
 import type { Outbox } from '../outbox.ts';
 import { Confirms } from './confirms.ts';
 import { FRAME_END, FRAME_METHOD, METHOD_BASIC_ACK, METHOD_BASIC_NACK } from './constants.ts';
@@ -124,11 +130,14 @@ export class AmqpChannel implements ChannelEvents {
       this.trace('>', `basic.${method === METHOD_BASIC_ACK ? 'ack' : 'nack'} ${tag} multiple=${multiple}`);
   }
 
-  /** The broker has ended a consumer. */
-  consumerCancelled(consumerTag: string, explanation: string): void {
-    if (this.traced) this.trace('>', `(consumer ${consumerTag} was cancelled: ${explanation})`);
-    // [RabbitMQ: consumer cancel notification] Only to peers that said they understand it.
-    if (this.#host.wantsCancelNotice && this.open) this.send('basic.cancel', { consumerTag, noWait: true });
+  /**
+   * The broker has ended a consumer. Only a peer that said he understands is told [RabbitMQ: consumer cancel notification];
+   * another loses his channel over a timeout, since his acks would fail later and he would not know why.
+   */
+  consumerCancelled(consumerTag: string, reason: CancelReason, explanation: string): void {
+    if (!this.open) return;
+    if (this.#host.wantsCancelNotice) this.send('basic.cancel', { consumerTag, noWait: true });
+    else if (reason === 'timeout') this.refuse({ code: 406, explanation }, 0);
   }
 
   /** channel.flow from the peer: deliver, or not. */

@@ -371,6 +371,8 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
 
   sendHeartbeat(): void {
     this.outbox.write(HEARTBEAT_FRAME);
+    // It shall not count as something said when the next one is due.
+    this.#saidBytes += HEARTBEAT_FRAME.length;
     if (this.traced) this.trace('>', '0 heartbeat');
   }
 

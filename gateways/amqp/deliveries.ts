@@ -80,8 +80,8 @@ export class AmqpConsumer implements ConsumerEvents {
     if (this.#channel.traced) this.#channel.trace('>', `basic.deliver tag=${deliveryTag} to ${this.#tag}`, message);
   }
 
-  onCancel(_reason: CancelReason, explanation: string): void {
-    this.#channel.consumerCancelled(this.#tag, explanation);
+  onCancel(reason: CancelReason, explanation: string): void {
+    this.#channel.consumerCancelled(this.#tag, reason, explanation);
   }
 }
 

@@ -344,7 +344,12 @@ export class Frames implements FrameHandler {
     if (type !== FRAME_METHOD) throw expectedMethod();
     if (name === 'channel.open') {
       decodeArguments(name, octets, start + 4, end);
-      this.#open(number);
+      try {
+        this.#open(number);
+      } catch (error) {
+        // As in RabbitMQ, a limit is not the fault of the method that ran into it.
+        this.fail(error, undefined, 0);
+      }
       return;
     }
     // An ack that was on its way when its channel was closed means nothing any more.

@@ -2,11 +2,11 @@
  * From the protocol header to connection.open [AMQP 2.2.4]:
  *
  * ```
- * start > start-ok [ > secure > secure-ok ] > tune > tune-ok > open      (open-ok is the connection's)
+ * start > start-ok > tune > tune-ok > open      (open-ok is the connection's)
  * ```
  *
- * Answers what was agreed. Whoever cannot log in is told so if he says that he understands it, and is made to wait
- * unless he is on this machine; the log says why.
+ * Whoever cannot log in is told so if he has said that he understands it, and is made to wait unless he is on this
+ * machine; the log says why. Whoever cannot even ask properly is made to wait in any case.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type FieldTable, isFieldTable } from '../../broker/fields.ts';
@@ -17,7 +17,7 @@ import { ReplyError } from './errors.ts';
 import { decodeArguments, type MethodArguments, type MethodName } from './methods.ts';
 import { decodeText } from './octets.ts';
 import type { ResolvedOptions } from './options.ts';
-import { type Mechanism, mechanismFor, offeredMechanisms } from './sasl.ts';
+import { type Login, type Mechanism, mechanismFor, offeredMechanisms } from './sasl.ts';
 
 /** What both sides have agreed on. */
 export interface Agreement {
@@ -63,19 +63,13 @@ const CAPABILITIES = [
 
 export class Handshake {
   readonly #host: HandshakeHost;
-  #state: 'starting' | 'securing' | 'tuning' | 'opening' = 'starting';
-  #mechanism: Mechanism | undefined;
+  #state: 'starting' | 'tuning' | 'opening' = 'starting';
   #clientProperties: FieldTable = {};
   #capabilities: ReadonlySet<string> = new Set();
   #principal: Principal | undefined;
 
   constructor(host: HandshakeHost) {
     this.#host = host;
-  }
-
-  /** The state as error texts name it. */
-  get state(): string {
-    return this.#state;
   }
 
   get username(): string {
@@ -110,52 +104,61 @@ export class Handshake {
 
   /** Takes the next method, its arguments being `octets[start, end)`. Throws and rejects with what ends the connection. */
   onMethod(name: MethodName | undefined, octets: Uint8Array, start: number, end: number): Promise<void> | void {
-    if (name === 'connection.start-ok' && this.#state === 'starting') {
-      return this.#onStartOk(decodeArguments(name, octets, start, end));
-    }
-    if (name === 'connection.secure-ok' && this.#state === 'securing') {
-      return this.#login(decodeArguments(name, octets, start, end).response as Uint8Array);
-    }
+    if (this.#state === 'starting') return this.#onFirstMethod(name, octets, start, end);
     if (name === 'connection.tune-ok' && this.#state === 'tuning') {
       return this.#onTuneOk(decodeArguments(name, octets, start, end));
     }
     if (name === 'connection.open' && this.#state === 'opening') {
       return this.#host.onOpen(decodeArguments(name, octets, start, end).virtualHost);
     }
-    throw new ReplyError(504, `unexpected method in connection state ${this.#state}`);
+    throw this.#unexpected();
   }
 
-  #onStartOk(args: MethodArguments<'connection.start-ok'>): Promise<void> | void {
-    const { mechanism: name, clientProperties } = args;
-    const response = args.response as Uint8Array;
-    const mechanism = mechanismFor(name, this.#host.peer);
+  async #onFirstMethod(name: MethodName | undefined, octets: Uint8Array, start: number, end: number): Promise<void> {
+    const { peer, options } = this.#host;
+    let request: { readonly mechanism: Mechanism; readonly login: Login };
+    try {
+      if (name !== 'connection.start-ok') throw this.#unexpected();
+      request = this.#readStartOk(decodeArguments(name, octets, start, end));
+    } catch (error) {
+      // Nothing is known yet that would speak for this peer.
+      await delay(options.loginRefusalDelayMs, undefined, { ref: false });
+      throw error;
+    }
+    const { mechanism, login } = request;
+    await this.#logIn(mechanism.name, login, peer, options);
+  }
+
+  #readStartOk(args: MethodArguments<'connection.start-ok'>): { mechanism: Mechanism; login: Login } {
+    const { mechanism: name, clientProperties, response } = args;
+    const { peer } = this.#host;
+    const mechanism = mechanismFor(name, peer);
     if (mechanism === undefined) throw new ReplyError(503, `unknown authentication mechanism '${name}'`);
-    this.#mechanism = mechanism;
     this.#clientProperties = clientProperties;
     const { capabilities } = clientProperties;
     if (isFieldTable(capabilities)) {
       this.#capabilities = new Set(Object.keys(capabilities).filter((key) => capabilities[key] === true));
     }
-    if (response.length > 0 || !mechanism.needsResponse) return this.#login(response);
-    this.#state = 'securing';
-    this.#host.send('connection.secure', { challenge: '' });
+    return { mechanism, login: mechanism.login(response as Uint8Array, peer) };
   }
 
-  async #login(response: Uint8Array): Promise<void> {
-    const { broker, peer, options } = this.#host;
-    const mechanism = this.#mechanism as Mechanism;
-    const login = mechanism.login(response, peer);
+  #unexpected(): ReplyError {
+    return new ReplyError(504, `unexpected method in connection state ${this.#state}`);
+  }
+
+  async #logIn(mechanism: string, login: Login, peer: PeerAddress, options: ResolvedOptions): Promise<void> {
+    const { broker } = this.#host;
     try {
       this.#principal = await broker.authenticate({ ...login, loopback: peer.loopback });
     } catch (error) {
       if (!(error instanceof BrokerError) || error.kind !== 'access-refused') throw error;
       options.log.warn(
-        { peer: peerName(peer), username: login.username, mechanism: mechanism.name, reason: error.message },
+        { peer: peerName(peer), username: login.username, mechanism, reason: error.message },
         'login refused',
       );
       if (!peer.loopback) await delay(options.loginRefusalDelayMs, undefined, { ref: false });
       if (!this.#capabilities.has('authentication_failure_close')) throw new SilentClose();
-      throw new LoginRefused(403, refusalText(mechanism.name, error.message));
+      throw new LoginRefused(403, refusalText(mechanism, error.message));
     }
     this.#state = 'tuning';
     const { channelMax, frameMaxBytes: frameMax, heartbeatSeconds: heartbeat } = options;

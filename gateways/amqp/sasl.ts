@@ -1,6 +1,6 @@
 /**
- * How a peer proves who he is [AMQP 2.2.4]. All mechanisms here need one response; a peer that sends none with
- * connection.start-ok is asked for it with connection.secure.
+ * How a peer proves who he is [AMQP 2.2.4]. All mechanisms here take one response, which comes with connection.start-ok;
+ * connection.secure, the challenge, is never needed.
  */
 import type { PeerAddress } from '../gateway.ts';
 import { decodeField } from './fields.ts';
@@ -16,8 +16,6 @@ export interface Login {
 interface Mechanism {
   readonly name: string;
   isOffered(peer: PeerAddress): boolean;
-  /** Whether an empty response means that the real one is still to come. */
-  readonly needsResponse: boolean;
   /** Throws `ProtocolError` 502 for a response that is none. */
   login(response: Uint8Array, peer: PeerAddress): Login;
 }
@@ -25,7 +23,6 @@ interface Mechanism {
 /** `authzid NUL authcid NUL password` [RFC 4616]; the first must be empty, as in RabbitMQ. */
 const PLAIN: Mechanism = {
   name: 'PLAIN',
-  needsResponse: true,
   isOffered: () => true,
   login(response) {
     const [authorise, username, password, ...more] = decodeText(response, 0, response.length).split('\0');
@@ -39,7 +36,6 @@ const PLAIN: Mechanism = {
 /** The fields LOGIN and PASSWORD, as a table without its size. */
 const AMQPLAIN: Mechanism = {
   name: 'AMQPLAIN',
-  needsResponse: true,
   isOffered: () => true,
   login(response) {
     const reader = new OctetReader(response, 0, response.length, 502);
@@ -56,7 +52,6 @@ const AMQPLAIN: Mechanism = {
 /** The name in the certificate that the peer has shown. */
 const EXTERNAL: Mechanism = {
   name: 'EXTERNAL',
-  needsResponse: false,
   isOffered: (peer) => peer.certificateName !== undefined,
   login: (_response, peer) => ({ username: peer.certificateName ?? '' }),
 };
