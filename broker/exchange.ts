@@ -149,10 +149,15 @@ export class Exchange {
     return known;
   }
 
+  /** The same for a message that has several routing keys: its alternate is asked only when none of them matches. */
+  routeAll(routingKeys: readonly string[], message: Message): readonly Queue[] {
+    return this.#walk(this.#matchAll(routingKeys, message), routingKeys, message).queues;
+  }
+
   #findRoute(routingKey: string, message: Message): readonly Queue[] {
     const found = this.#match(routingKey, message);
     const { queues, byKey } = this.#leadsFurther(found)
-      ? this.#walk(found, routingKey, message)
+      ? this.#walk(found, [routingKey], message)
       : { queues: distinctQueues(found), byKey: !this.#matcher.usesHeaders };
     if (!byKey) return queues;
     if (this.#routes.size >= ROUTES_KEPT_MAX) this.#routes.clear();
@@ -169,6 +174,10 @@ export class Exchange {
     return found;
   }
 
+  #matchAll(routingKeys: readonly string[], message: Message): readonly Binding[] {
+    return routingKeys.flatMap((routingKey) => this.#match(routingKey, message));
+  }
+
   /** Whether other exchanges have a say in where a message goes that matched `found`. */
   #leadsFurther(found: readonly Binding[]): boolean {
     if (found.length === 0) return this.alternate !== undefined;
@@ -178,7 +187,7 @@ export class Exchange {
   /** Follows the bindings to other exchanges, and for each exchange where nothing matches its alternate. */
   #walk(
     matched: readonly Binding[],
-    routingKey: string,
+    routingKeys: readonly string[],
     message: Message,
   ): { queues: readonly Queue[]; byKey: boolean } {
     const queues = new Set<Queue>();
@@ -187,11 +196,13 @@ export class Exchange {
     for (const exchange of visited) {
       if (exchange.isDefault) {
         byKey = false;
-        for (const queue of exchange.route(routingKey, message)) queues.add(queue);
+        for (const routingKey of routingKeys) {
+          for (const queue of exchange.route(routingKey, message)) queues.add(queue);
+        }
         continue;
       }
       if (exchange.#matcher.usesHeaders) byKey = false;
-      const found = exchange === this ? matched : exchange.#match(routingKey, message);
+      const found = exchange === this ? matched : exchange.#matchAll(routingKeys, message);
       for (const { destination } of found) {
         if (destination instanceof Exchange) visited.add(destination);
         else queues.add(destination);

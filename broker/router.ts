@@ -69,11 +69,7 @@ export class Router {
   /** The queues for the routing key and every CC and BCC key, each once. [RabbitMQ: sender-selected distribution] */
   #routeCopies(exchange: Exchange, message: Message): readonly Queue[] {
     const headers = message.properties.headers ?? {};
-    const queues = new Set<Queue>();
-    for (const key of [message.routingKey, ...copyKeys(headers, 'CC'), ...copyKeys(headers, 'BCC')]) {
-      for (const queue of exchange.route(key, message)) queues.add(queue);
-    }
-    return [...queues];
+    return exchange.routeAll([message.routingKey, ...copyKeys(headers, 'CC'), ...copyKeys(headers, 'BCC')], message);
   }
 
   /** Publishes a message that died in `queue` to the queue's dead-letter exchange; an exchange that is not there drops it. */

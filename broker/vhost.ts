@@ -31,6 +31,9 @@ export interface VhostContext {
 
 const RESERVED_PREFIX = 'amq.';
 
+/** Longest `x-name-prefix`. */
+const NAME_PREFIX_MAX = 64;
+
 export class VirtualHost implements QueueHost {
   readonly name: string;
   readonly clock: Clock;
@@ -121,25 +124,32 @@ export class VirtualHost implements QueueHost {
     this.#dropExchange(exchange);
   }
 
+  /** Exchanges that thereby lose their last use follow, in a loop and not by recursion: such chains may be long. */
   #dropExchange(exchange: Exchange): void {
-    if (exchange.deleted) return;
-    exchange.deleted = true;
-    this.exchanges.delete(exchange.name);
-    this.router.delayed.drop(exchange);
-    for (const binding of [...exchange.incoming]) this.#dropBinding(binding);
-    for (const binding of [...exchange.bindings.values()]) this.#dropBinding(binding);
-    this.routesRevision++;
-    if (this.observers.active) {
-      this.observers.notify({ type: 'exchange-deleted', vhost: this.name, exchange: exchange.name });
+    const doomed = new Set([exchange]);
+    for (const one of doomed) {
+      one.deleted = true;
+      this.exchanges.delete(one.name);
+      this.router.delayed.drop(one);
+      for (const binding of [...one.bindings.values()]) this.#removeBinding(binding);
+      for (const binding of [...one.incoming]) {
+        this.#removeBinding(binding);
+        if (hasOutlived(binding.source)) doomed.add(binding.source);
+      }
+      this.routesRevision++;
+      if (this.observers.active) {
+        this.observers.notify({ type: 'exchange-deleted', vhost: this.name, exchange: one.name });
+      }
     }
   }
 
-  /** `owner` is the connection that declares; it becomes the owner of an exclusive queue. */
+  /** `owner` is the connection that declares; it becomes the owner of an exclusive queue. The name is not ''. */
   declareQueue(declaration: QueueDeclaration, owner: Connection | undefined): Queue {
+    const { queue: name } = declaration;
     const { durable = false, exclusive = false, autoDelete = false } = declaration;
     const args = this.#withDefaultType(declaration);
     checkQueue({ ...declaration, arguments: args }, this.name);
-    const existing = this.queues.get(declaration.queue);
+    const existing = this.queues.get(name);
     if (existing !== undefined) {
       const resource = this.#queue(existing.name);
       if (existing.owner !== (exclusive ? owner : undefined)) throw this.#locked(existing.name);
@@ -151,8 +161,6 @@ export class VirtualHost implements QueueHost {
       existing.touch();
       return existing;
     }
-    if (declaration.queue !== '') requireUnreserved('queue', declaration.queue);
-    const name = declaration.queue === '' ? this.#freeName() : declaration.queue;
     const policy = this.#context.policies.effective(this.name, 'queue', name, queueTypeOf(args));
     const settings = queueSettings(args, policy.definition, this.#context.consumerTimeoutMs);
     const spec = { name, durable, autoDelete, owner: exclusive ? owner : undefined, arguments: args };
@@ -171,8 +179,14 @@ export class VirtualHost implements QueueHost {
     return { ...args, 'x-queue-type': type };
   }
 
-  #freeName(): string {
-    return `amq.gen-${this.clock.randomName()}`;
+  /** A name for a queue that is declared without one; `x-name-prefix` says how it begins. [RabbitMQ 4] */
+  freeQueueName(args: FieldTable): string {
+    const prefix = args['x-name-prefix'] ?? 'amq.gen-';
+    if (typeof prefix !== 'string' || prefix.length > NAME_PREFIX_MAX) {
+      const rule = `it must be a string of at most ${NAME_PREFIX_MAX} characters`;
+      throw new BrokerError('precondition-failed', `invalid arg 'x-name-prefix' for ${this.#queue('')}: ${rule}`);
+    }
+    return prefix + this.clock.randomName();
   }
 
   /** How many ready messages went with the queue. */
@@ -186,8 +200,8 @@ export class VirtualHost implements QueueHost {
     if (queue.deleted) return 0;
     this.queues.delete(queue.name);
     queue.owner?.ownedQueues.delete(queue);
-    const count = queue.close('queue-deleted');
     for (const binding of [...queue.bindings]) this.#dropBinding(binding);
+    const count = queue.close('queue-deleted');
     if (this.observers.active) this.observers.notify({ type: 'queue-deleted', vhost: this.name, queue: queue.name });
     return count;
   }
@@ -214,8 +228,10 @@ export class VirtualHost implements QueueHost {
       this.observers.notify({ type: 'bound', vhost: this.name, binding: bindingSpec(binding) });
   }
 
-  /** Unbinding what is not bound is no error. */
+  /** Unbinding what is not bound, or is not there, is no error. */
   unbind(spec: BindingSpec, user: Connection | undefined): void {
+    const ends = spec.destinationKind === 'queue' ? this.queues : this.exchanges;
+    if (spec.source !== '' && !(this.exchanges.has(spec.source) && ends.has(spec.destination))) return;
     const { source, id } = this.#ends(spec, user);
     const binding = source.bindings.get(id);
     if (binding !== undefined) this.#dropBinding(binding);
@@ -240,6 +256,11 @@ export class VirtualHost implements QueueHost {
   }
 
   #dropBinding(binding: Binding): void {
+    this.#removeBinding(binding);
+    if (hasOutlived(binding.source)) this.#dropExchange(binding.source);
+  }
+
+  #removeBinding(binding: Binding): void {
     const { source, destination, destinationKind, bindingKey } = binding;
     source.removeBinding(bindingId(destinationKind, destination.name, bindingKey, binding.arguments), binding);
     if (destination instanceof Exchange) destination.incoming.delete(binding);
@@ -248,7 +269,6 @@ export class VirtualHost implements QueueHost {
     if (this.observers.active) {
       this.observers.notify({ type: 'unbound', vhost: this.name, binding: bindingSpec(binding) });
     }
-    if (source.autoDelete && source.bindings.size === 0) this.#dropExchange(source);
   }
 
   /** Policies have changed: every queue and exchange takes over what now holds for it. */
@@ -292,6 +312,11 @@ export class VirtualHost implements QueueHost {
   }
 }
 
+/** Whether an exchange is there only for bindings that it no longer has. */
+function hasOutlived(exchange: Exchange): boolean {
+  return exchange.autoDelete && exchange.bindings.size === 0 && !exchange.deleted;
+}
+
 /** A binding as plain data. */
 export function bindingSpec({
   source,
@@ -303,7 +328,8 @@ export function bindingSpec({
   return { source: source.name, destination: destination.name, destinationKind, bindingKey, arguments: args };
 }
 
-function requireUnreserved(kind: 'queue' | 'exchange', name: string): void {
+/** Throws access-refused for a name that only the broker gives. */
+export function requireUnreserved(kind: 'queue' | 'exchange', name: string): void {
   if (!name.startsWith(RESERVED_PREFIX)) return;
   throw new BrokerError('access-refused', `${kind} name '${name}' contains reserved prefix 'amq.*'`);
 }
