@@ -16,13 +16,18 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '..');
 
+const NOT_OURS = new Set(['node_modules', 'dist', 'coverage', '.git']);
+
 /** Every Markdown file of the project, relative to the root. */
-const DOCUMENTS: readonly string[] = [
-  ...readdirSync(ROOT).filter((name) => name.endsWith('.md')),
-  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.md'))
-    .map((name) => join('docs', name).split(sep).join('/')),
-];
+const DOCUMENTS: readonly string[] = readdirSync(ROOT, { withFileTypes: true })
+  .filter((entry) => !NOT_OURS.has(entry.name))
+  .flatMap((entry) =>
+    entry.isDirectory()
+      ? readdirSync(join(ROOT, entry.name), { recursive: true, encoding: 'utf8' }).map((name) => join(entry.name, name))
+      : [entry.name],
+  )
+  .filter((name) => name.endsWith('.md'))
+  .map((name) => name.split(sep).join('/'));
 
 function read(path: string): string {
   return readFileSync(join(ROOT, path), 'utf8');
