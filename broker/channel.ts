@@ -18,7 +18,7 @@ import { REPLY_TO } from './reply-consumers.ts';
 import { Outcome } from './router.ts';
 import { Transaction } from './transaction.ts';
 import { UnackedList } from './unacked-list.ts';
-import type { VirtualHost } from './vhost.ts';
+import { requireUnreserved, type VirtualHost } from './vhost.ts';
 
 /** Properties at which `publish` must look before it routes. */
 const CHECKED_TRAITS = Trait.expiration | Trait.userId | Trait.replyTo;
@@ -80,6 +80,7 @@ export class Channel implements port.Channel {
     this.#requireOpen();
     const { exchange, passive, arguments: args } = declaration;
     if (passive && exchange !== '') {
+      this.#authorizeLook('exchange', exchange);
       this.#vhost.requireExchange(exchange);
       return;
     }
@@ -100,22 +101,25 @@ export class Channel implements port.Channel {
 
   async declareQueue(declaration: port.QueueDeclaration): Promise<port.QueueDeclared> {
     this.#requireOpen();
-    const { queue: name, passive, arguments: args } = declaration;
-    if (name.startsWith(REPLY_TO)) return this.#declareReplyAddress(name);
+    const { passive, arguments: args = EMPTY_TABLE } = declaration;
+    if (declaration.queue.startsWith(REPLY_TO)) return this.#declareReplyAddress(declaration.queue);
+    const name = declaration.queue || this.#vhost.freeQueueName(args);
     if (passive) {
+      this.#authorizeLook('queue', name);
       const queue = this.#vhost.requireQueue(name, this.connection);
       queue.touch();
       return declared(queue);
     }
+    if (declaration.queue !== '') requireUnreserved('queue', name);
     this.#authorize('configure', 'queue', name);
-    const deadLetter = args?.['x-dead-letter-exchange'];
+    const deadLetter = args['x-dead-letter-exchange'];
     if (typeof deadLetter === 'string') {
       this.#authorize('read', 'queue', name);
       this.#authorize('write', 'exchange', deadLetter);
     }
     const { spec, queues } = this.#vhost;
     if (!queues.has(name)) checkVhostQueues(spec.limits ?? {}, queues.size, spec.name, name);
-    return declared(this.#vhost.declareQueue(declaration, this.connection));
+    return declared(this.#vhost.declareQueue({ ...declaration, queue: name }, this.connection));
   }
 
   /** The pseudo queue exists for everybody, an address while its requester does. [RabbitMQ: direct reply-to] */
@@ -171,7 +175,7 @@ export class Channel implements port.Channel {
     if (name === REPLY_TO) return this.#consumeReplies(tag, noAck, events);
     this.#authorize('read', 'queue', name);
     const queue = this.#vhost.requireQueue(name, this.connection);
-    const priority = consumerPriority(args);
+    const priority = consumerPriority(args, name, this.#vhost.name);
     const own = args['x-consumer-timeout'];
     const timeoutMs =
       typeof own === 'number' || typeof own === 'bigint' ? Number(own) : queue.settings.consumerTimeoutMs;
@@ -569,6 +573,14 @@ export class Channel implements port.Channel {
 
   #authorize(right: 'configure' | 'write' | 'read', kind: 'queue' | 'exchange', name: string): void {
     this.#permissions.authorize(this.connection.principal, this.#vhost.name, right, kind, name);
+  }
+
+  /** To see that something exists, any right on it will do. [RabbitMQ 4.3.1] */
+  #authorizeLook(kind: 'queue' | 'exchange', name: string): void {
+    const { principal } = this.connection;
+    const rights = ['write', 'read'] as const;
+    if (rights.some((right) => this.#permissions.may(principal, this.#vhost.name, right, name))) return;
+    this.#authorize('configure', kind, name);
   }
 
   #requireOpen(): void {

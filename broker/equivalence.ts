@@ -27,11 +27,13 @@ export function requireSameArguments(
   current: FieldTable,
 ): void {
   for (const name of names) {
-    if (fieldsEqual(received[name], current[name])) continue;
-    throw new BrokerError(
-      'precondition-failed',
-      `inequivalent arg '${name}' for ${resource}: received ${shown(received[name])} but current is ${shown(current[name])}`,
-    );
+    const [is, was] = [received[name], current[name]];
+    if (fieldsEqual(is, was)) continue;
+    const both = is !== undefined && was !== undefined;
+    const difference = both
+      ? `received '${fieldText(is)}' but current is '${fieldText(was)}'`
+      : `received ${shown(is)} but current is ${shown(was)}`;
+    throw new BrokerError('precondition-failed', `inequivalent arg '${name}' for ${resource}: ${difference}`);
   }
 }
 

@@ -3,7 +3,7 @@
  * policy values have been checked when the policy was set. Where both say something, the lower number counts, and
  * otherwise the argument. [RabbitMQ: queue arguments, policies]
  */
-import { type FieldTable, type FieldValue, fieldTypeName, isFieldTable } from './fields.ts';
+import { type FieldTable, type FieldValue, fieldTypeName } from './fields.ts';
 import { BrokerError } from './port.ts';
 
 export type Overflow = 'drop-head' | 'reject-publish' | 'reject-publish-dlx';
@@ -37,7 +37,10 @@ export interface QueueSettings {
 }
 
 /** A rule for one argument: undefined when the value will do, else what is wrong, in RabbitMQ's words. */
-type Rule = (value: FieldValue, all: FieldTable) => string | undefined;
+type Rule = (value: FieldValue, all: FieldTable) => string | typeof WRONG_TYPE | undefined;
+
+/** Of the arguments that name something, RabbitMQ says in other words that their type is wrong. */
+const WRONG_TYPE = Symbol('wrong type');
 
 const isInteger = (value: FieldValue): value is number | bigint =>
   typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
@@ -56,6 +59,8 @@ function integer(min: number, max = Number.MAX_SAFE_INTEGER, tooLarge = 'value_t
 
 const text: Rule = (value) => (typeof value === 'string' ? undefined : `{unacceptable_type,${fieldTypeName(value)}}`);
 
+const name: Rule = (value) => (typeof value === 'string' ? undefined : WRONG_TYPE);
+
 function oneOf(complaint: string, ...words: string[]): Rule {
   return (value) => text(value, {}) ?? (words.includes(String(value)) ? undefined : complaint);
 }
@@ -66,9 +71,9 @@ const bool: Rule = (value) => (typeof value === 'boolean' ? undefined : `{unacce
 const RULES: { readonly [argument: string]: Rule } = {
   'x-expires': integer(1, TIME_MAX_MS),
   'x-message-ttl': integer(0, TIME_MAX_MS),
-  'x-dead-letter-exchange': text,
+  'x-dead-letter-exchange': name,
   'x-dead-letter-routing-key': (value, all) =>
-    text(value, all) ?? ('x-dead-letter-exchange' in all ? undefined : 'routing_key_but_no_dlx_defined'),
+    name(value, all) ?? ('x-dead-letter-exchange' in all ? undefined : 'routing_key_but_no_dlx_defined'),
   'x-max-length': integer(0),
   'x-max-length-bytes': integer(0),
   'x-overflow': oneOf('invalid_overflow', 'drop-head', 'reject-publish', 'reject-publish-dlx'),
@@ -93,12 +98,13 @@ export function checkQueueArguments(queue: string, vhost: string, args: FieldTab
     const value = args[name];
     if (value === undefined) continue;
     const complaint = RULES[name]?.(value, args);
-    if (complaint !== undefined) {
-      throw new BrokerError(
-        'precondition-failed',
-        `invalid arg '${name}' for queue '${queue}' in vhost '${vhost}': ${complaint}`,
-      );
-    }
+    if (complaint === undefined) continue;
+    throw new BrokerError(
+      'precondition-failed',
+      complaint === WRONG_TYPE
+        ? `invalid type '${fieldTypeName(value)}' for arg '${name}' in queue '${queue}' in vhost '${vhost}'`
+        : `invalid arg '${name}' for queue '${queue}' in vhost '${vhost}': ${complaint}`,
+    );
   }
 }
 
@@ -157,13 +163,13 @@ export function retryDelayMs(retry: DelayedRetry, attempts: number): number {
 }
 
 /** A consumer's `x-priority`: any signed integer, 0 when absent; throws precondition-failed otherwise. */
-export function consumerPriority(args: FieldTable): number {
+export function consumerPriority(args: FieldTable, queue: string, vhost: string): number {
   const value = args['x-priority'];
   if (value === undefined) return 0;
   if (isInteger(value)) return Number(value);
   throw new BrokerError(
     'precondition-failed',
-    `invalid arg 'x-priority' for consumer: {unacceptable_type,${fieldTypeName(value)}}`,
+    `invalid arg 'x-priority' for queue '${queue}' in vhost '${vhost}': {unacceptable_type,${fieldTypeName(value)}}`,
   );
 }
 
@@ -172,9 +178,8 @@ export function copyKeys(headers: FieldTable, name: 'CC' | 'BCC'): readonly stri
   const value = headers[name];
   if (value === undefined) return [];
   if (Array.isArray(value) && value.every((key) => typeof key === 'string')) return value as readonly string[];
-  const found = isFieldTable(value) ? 'table' : fieldTypeName(value);
   throw new BrokerError(
     'precondition-failed',
-    `Unsupported type for header: ${name} must be an array of longstr, is ${found}`,
+    `invalid message: {unacceptable_type_in_header,"${name}",${fieldTypeName(value)}}`,
   );
 }

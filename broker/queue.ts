@@ -261,7 +261,8 @@ export class Queue {
   /** Adds a consumer, which gets messages once `start` has been called for it. Throws access-refused. */
   addConsumer(consumer: Consumer): void {
     const first = this.consumers[0];
-    if (first?.exclusive || (consumer.exclusive && first !== undefined)) {
+    const single = this.#settings.singleActiveConsumer;
+    if (first?.exclusive || (consumer.exclusive && (first !== undefined || single))) {
       throw new BrokerError('access-refused', `queue '${this.name}' in vhost '${this.#host.name}' in exclusive use`);
     }
     this.consumers.push(consumer);
