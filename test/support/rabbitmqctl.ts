@@ -1,6 +1,6 @@
 /** A RabbitMQ on this machine, administered through its command line behind the verbs of `Administration`. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -110,6 +110,8 @@ export class RabbitmqctlAdministration implements TestAdministration {
   async importDefinitions(definitions: Definitions): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), 'definitions-'));
     try {
+      // the command may run as a user of its own
+      await chmod(folder, 0o755);
       const file = join(folder, 'definitions.json');
       await writeFile(file, json(definitions));
       await this.#run('import_definitions', file);
