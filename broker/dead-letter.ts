@@ -7,6 +7,9 @@ import { type Message, Trait } from './message.ts';
 import type { DeathReason } from './observer.ts';
 import { copyKeys } from './queue-settings.ts';
 
+/** Largest count that a signed 64-bit field holds. */
+const COUNT_MAX = 2n ** 63n - 1n;
+
 /**
  * The message as it goes to the dead-letter exchange. The newest death comes first in `x-death`; dying again in the same
  * queue for the same reason counts up and keeps the time of the first time. `expiration` is removed, and remembered as
@@ -29,7 +32,7 @@ export function deadMessage(
   const earlier = deaths.find((entry) => entry.queue === queue && entry.reason === reason);
   const routingKeys = [message.routingKey, ...((message.traits & Trait.copies) !== 0 ? copyKeys(headers, 'CC') : [])];
   const entry: FieldTable = {
-    count: earlier === undefined ? 1n : BigInt(Number(earlier.count ?? 0)) + 1n,
+    count: countOf(earlier) + 1n,
     reason,
     queue,
     time: earlier?.time ?? new Date(Math.floor(death.nowMs / 1000) * 1000),
@@ -53,6 +56,13 @@ export function deadMessage(
     death.exchange,
     death.routingKey ?? message.routingKey,
   );
+}
+
+/** How often it died so; whoever published it may have written anything there. */
+function countOf(death: FieldTable | undefined): bigint {
+  const count = death?.count;
+  const isCount = typeof count === 'bigint' || (typeof count === 'number' && Number.isSafeInteger(count));
+  return isCount && count >= 0 && count < COUNT_MAX ? BigInt(count) : 0n;
 }
 
 function originalExpiration(value: FieldValue | undefined): FieldTable {

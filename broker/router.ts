@@ -15,12 +15,20 @@ import type { ReplyConsumers } from './reply-consumers.ts';
 /** What became of a publish: nobody wanted it, every queue took it, or at least one refused it. */
 export const Outcome = { unroutable: 0, accepted: 1, refused: 2 } as const;
 
+interface Death {
+  readonly queue: Queue;
+  readonly message: Message;
+  readonly reason: DeathReason;
+}
+
 export class Router {
   readonly delayed: DelayedMessages;
   readonly #host: ExchangeHost & { readonly name: string };
   readonly #clock: Clock;
   readonly #observers: Observers;
   readonly #replies: ReplyConsumers;
+  readonly #deaths: Death[] = [];
+  #burying = false;
 
   constructor(
     host: ExchangeHost & { readonly name: string },
@@ -72,8 +80,19 @@ export class Router {
     return exchange.routeAll([message.routingKey, ...copyKeys(headers, 'CC'), ...copyKeys(headers, 'BCC')], message);
   }
 
-  /** Publishes a message that died in `queue` to the queue's dead-letter exchange; an exchange that is not there drops it. */
+  /**
+   * Publishes a message that died in `queue` to the queue's dead-letter exchange; an exchange that is not there drops it.
+   * One that dies again on arrival is dealt with after it, not inside: it may be handed on through thousands of queues.
+   */
   deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
+    this.#deaths.push({ queue, message, reason });
+    if (this.#burying) return;
+    this.#burying = true;
+    for (let death = this.#deaths.shift(); death !== undefined; death = this.#deaths.shift()) this.#bury(death);
+    this.#burying = false;
+  }
+
+  #bury({ queue, message, reason }: Death): void {
     const { deadLetterExchange = '', deadLetterRoutingKey: routingKey } = queue.settings;
     const exchange = this.#host.exchangeNamed(deadLetterExchange);
     if (exchange === undefined) return;

@@ -216,6 +216,7 @@ export class VirtualHost implements QueueHost {
 
   /** Binding again what is bound is no error. `user` is the connection that asks. */
   bind(spec: BindingSpec, user: Connection | undefined): void {
+    requireBindable(spec);
     const { source, destination, id, args } = this.#ends(spec, user);
     if (source.bindings.has(id)) return;
     const { destinationKind, bindingKey } = spec;
@@ -230,8 +231,9 @@ export class VirtualHost implements QueueHost {
 
   /** Unbinding what is not bound, or is not there, is no error. */
   unbind(spec: BindingSpec, user: Connection | undefined): void {
+    requireBindable(spec);
     const ends = spec.destinationKind === 'queue' ? this.queues : this.exchanges;
-    if (spec.source !== '' && !(this.exchanges.has(spec.source) && ends.has(spec.destination))) return;
+    if (!this.exchanges.has(spec.source) || !ends.has(spec.destination)) return;
     const { source, id } = this.#ends(spec, user);
     const binding = source.bindings.get(id);
     if (binding !== undefined) this.#dropBinding(binding);
@@ -239,15 +241,6 @@ export class VirtualHost implements QueueHost {
 
   #ends(spec: BindingSpec, user: Connection | undefined) {
     const { destinationKind: kind } = spec;
-    if (spec.source === '' || (kind === 'exchange' && spec.destination === '')) {
-      throw new BrokerError('access-refused', 'operation not permitted on the default exchange');
-    }
-    if (kind === 'queue' && spec.destination.startsWith(REPLY_TO)) {
-      throw new BrokerError(
-        'access-refused',
-        `${this.#queue(spec.destination)} is a reply address and cannot be bound`,
-      );
-    }
     const destination =
       kind === 'queue' ? this.requireQueue(spec.destination, user) : this.requireExchange(spec.destination);
     const source = this.requireExchange(spec.source);
@@ -326,6 +319,16 @@ export function bindingSpec({
   arguments: args,
 }: Binding): BindingSpec {
   return { source: source.name, destination: destination.name, destinationKind, bindingKey, arguments: args };
+}
+
+/** Throws access-refused for what nobody may bind: the default exchange, and reply addresses. */
+function requireBindable({ source, destination, destinationKind }: BindingSpec): void {
+  if (source === '' || (destinationKind === 'exchange' && destination === '')) {
+    throw new BrokerError('access-refused', 'operation not permitted on the default exchange');
+  }
+  if (destinationKind === 'queue' && destination.startsWith(REPLY_TO)) {
+    throw new BrokerError('access-refused', `queue '${destination}' is a reply address and cannot be bound`);
+  }
 }
 
 /** Throws access-refused for a name that only the broker gives. */
