@@ -188,7 +188,7 @@ describe('B4: malformed frames', () => {
     }
   });
 
-  it.each([
+  const misplaced: [string, ...Buffer[]][] = [
     ['a content header without a publish', headerFrame(1, 3)],
     ['a content body without a publish', frame(3, 1, Buffer.from('abc'))],
     [
@@ -207,7 +207,9 @@ describe('B4: malformed frames', () => {
       headerFrame(1, 1, Buffer.alloc(2), 50),
     ],
     ['a heartbeat on another channel than 0', frame(8, 1, Buffer.alloc(0))],
-  ])('B4: %s is 505', async (_name, ...frames) => {
+  ];
+
+  it.each(misplaced)('B4: %s is 505', async (_name, ...frames) => {
     const connection = await broker.connect();
     await connection.openChannel(1);
     connection.write(Buffer.concat(frames));

@@ -1,12 +1,12 @@
 /** A Warren in this process with its AMQP door on a free port. */
 import { type BrokerOptions, createBroker } from '../../broker/broker.ts';
 import type { Broker } from '../../broker/port.ts';
-import { startAmqpGateway } from '../../gateways/amqp/gateway.ts';
-import type { AmqpOptions } from '../../gateways/amqp/options.ts';
+import { type AmqpGatewayOptions, startAmqpGateway } from '../../gateways/amqp/gateway.ts';
+import { SILENT_LOG } from '../../gateways/log.ts';
 
 export interface EmbeddedOptions {
   readonly broker?: BrokerOptions;
-  readonly amqp?: AmqpOptions;
+  readonly amqp?: Partial<AmqpGatewayOptions>;
 }
 
 export interface EmbeddedWarren {
@@ -21,7 +21,14 @@ export interface EmbeddedWarren {
 /** Starts both; `close` ends both. */
 export async function startEmbedded(options: EmbeddedOptions = {}): Promise<EmbeddedWarren> {
   const embedded = await createBroker(options.broker);
-  const gateway = await startAmqpGateway(embedded, { host: '127.0.0.1', port: 0, ...options.amqp });
+  const gateway = await startAmqpGateway(embedded, {
+    host: '127.0.0.1',
+    port: 0,
+    connectionsMax: 10_000,
+    handshakeTimeoutMs: 10_000,
+    log: SILENT_LOG,
+    ...options.amqp,
+  });
   const [address] = gateway.addresses;
   if (address === undefined) throw new Error('the AMQP door has no address');
   return {
