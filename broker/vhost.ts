@@ -145,8 +145,9 @@ export class VirtualHost implements QueueHost {
 
   /** `owner` is the connection that declares; it becomes the owner of an exclusive queue. The name is not ''. */
   declareQueue(declaration: QueueDeclaration, owner: Connection | undefined): Queue {
-    const { queue: name } = declaration;
-    const { durable = false, exclusive = false, autoDelete = false } = declaration;
+    const { queue: name, exclusive = false, autoDelete = false } = declaration;
+    // An exclusive queue does not outlive its connection, so it is never durable, whatever was asked for. [RabbitMQ]
+    const durable = declaration.durable === true && !exclusive;
     const args = this.#withDefaultType(declaration);
     checkQueue({ ...declaration, arguments: args }, this.name);
     const existing = this.queues.get(name);
