@@ -22,7 +22,7 @@ import { ListenError, type ListenerOptions } from './listener.ts';
 import { type Config, OPTIONS, spelled } from './options.ts';
 import { packageVersion } from './package.ts';
 import { openLog, type ProcessLog } from './pino-log.ts';
-import { endOnFault, endOnSignal, reloadOnSignal } from './process-end.ts';
+import { endOnFault, endOnSignal, endWithLauncher, reloadOnSignal } from './process-end.ts';
 import { loadTls, TlsError, type TlsIdentity } from './tls.ts';
 import { startWebSocketGateway } from './websocket.ts';
 
@@ -68,6 +68,7 @@ async function main(): Promise<void> {
     process.exit(EXIT_FAILED);
   });
   endOnSignal({ ...running, graceMs: config.shutdownGraceSeconds * 1000, log });
+  endWithLauncher();
   reloadOnSignal(running.tls, log);
   for (const address of running.gateways.flatMap((gateway) => gateway.addresses)) {
     console.log(doorLine(address, { user: config.defaultUser, vhost: config.defaultVhost }));

@@ -42,6 +42,23 @@ export function endOnSignal(ending: Ending): void {
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
 }
 
+/** How often a process started by npm looks whether the shell between npm and itself is still there. */
+const LAUNCHER_CHECK_MS = 250;
+
+/**
+ * Started by `npm start`, the process takes the end of npm's shell for a SIGTERM: npm hands signals to that shell, which
+ * dies of them without handing them on.
+ */
+export function endWithLauncher(): void {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const launcher = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === launcher) return;
+    clearInterval(timer);
+    process.kill(process.pid, 'SIGTERM');
+  }, LAUNCHER_CHECK_MS).unref();
+}
+
 async function end({ broker, gateways, graceMs, log }: Ending): Promise<void> {
   for (const gateway of gateways) gateway.stopAccepting();
   await broker.drain(graceMs);

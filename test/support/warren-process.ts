@@ -11,6 +11,8 @@ export interface WarrenProcessOptions {
   readonly flags?: readonly string[];
   /** The environment beside PATH. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** With a shell in between, as `npm start` has it; signals and exit code are then the shell's. */
+  readonly throughShell?: boolean;
 }
 
 export interface Exit {
@@ -35,9 +37,10 @@ export class WarrenProcess {
 
   /** Starts it, without waiting for anything; `stop` it, or see that it ends. */
   constructor(options: WarrenProcessOptions = {}) {
-    const { flags = [], environment = {} } = options;
-    const ports = ['--amqp-port=0', '--http-port=0'];
-    this.child = spawn(process.execPath, [MAIN, ...ports, ...flags], {
+    const { flags = [], environment = {}, throughShell = false } = options;
+    const command = [process.execPath, MAIN, '--amqp-port=0', '--http-port=0', ...flags];
+    const [program = '', ...args] = throughShell ? ['sh', '-c', '"$0" "$@"; exit $?', ...command] : command;
+    this.child = spawn(program, args, {
       cwd: ROOT,
       env: { PATH: process.env.PATH ?? '', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -37,6 +37,15 @@ describe('a shutdown', () => {
     );
   });
 
+  it('comes when npm is told, whose shell hands no signal on', async () => {
+    const warren = await start({ throughShell: true, environment: { npm_lifecycle_event: 'start' } });
+    const { closed } = await dial(warren);
+    warren.child.kill('SIGTERM');
+    expect((await closed).message).toMatch(/320 \(CONNECTION-FORCED\)/);
+    await warren.exited;
+    expect(warren.log.map(({ msg }) => msg)).toContain('ended');
+  });
+
   it('cancels consumers, refuses new connections, and waits for the acks of what they hold', async () => {
     const warren = await start({ flags: ['--shutdown-grace-seconds=60'] });
     const { connection, closed } = await dial(warren);
