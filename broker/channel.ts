@@ -12,7 +12,7 @@ import type { Permissions } from './permissions.ts';
 import type * as port from './port.ts';
 import { BrokerError, type CancelReason, type ChannelEvents, type ConsumerEvents } from './port.ts';
 import type { Queue } from './queue.ts';
-import { consumerPriority } from './queue-settings.ts';
+import { consumerPriority, copyKeys } from './queue-settings.ts';
 import type { QueuedMessage } from './queued-message.ts';
 import { REPLY_TO } from './reply-consumers.ts';
 import { Outcome } from './router.ts';
@@ -21,7 +21,7 @@ import { UnackedList } from './unacked-list.ts';
 import { requireUnreserved, type VirtualHost } from './vhost.ts';
 
 /** Properties at which `publish` must look before it routes. */
-const CHECKED_TRAITS = Trait.expiration | Trait.userId | Trait.replyTo;
+const CHECKED_TRAITS = Trait.expiration | Trait.userId | Trait.replyTo | Trait.copies;
 
 /** Longest time to live of a message in milliseconds, RabbitMQ's bound: 100 years. */
 const EXPIRATION_MAX_MS = 100 * 365 * 24 * 3600 * 1000;
@@ -57,7 +57,11 @@ export class Channel implements port.Channel {
   #sequence = -1;
   #transaction: Transaction | undefined;
   #replies: { readonly tag: string; readonly address: string; readonly events: ConsumerEvents } | undefined;
+  /** When deliveries are looked at that should have been settled; milliseconds since 1970. */
+  #timeoutAtMs = Number.POSITIVE_INFINITY;
   #cancelTimeout: (() => void) | undefined;
+  /** True while a verb of this channel ends consumers of its own, who hear of it after its answer. */
+  #answersFirst = false;
 
   constructor(connection: Connection, number: number, events: ChannelEvents) {
     this.connection = connection;
@@ -135,7 +139,14 @@ export class Channel implements port.Channel {
     this.#requireOpen();
     this.#authorize('configure', 'queue', name);
     if (!this.#vhost.queues.has(name)) return 0;
-    return this.#vhost.deleteQueue(this.#vhost.requireQueue(name, this.connection), options);
+    const queue = this.#vhost.requireQueue(name, this.connection);
+    // COMPAT: py-amqp takes a cancel of its own consumer that comes before the answer for a failure of the deletion.
+    this.#answersFirst = true;
+    try {
+      return this.#vhost.deleteQueue(queue, options);
+    } finally {
+      this.#answersFirst = false;
+    }
   }
 
   async purgeQueue(name: string): Promise<number> {
@@ -206,8 +217,8 @@ export class Channel implements port.Channel {
 
   #removeConsumer(consumer: Consumer): void {
     this.#consumers.delete(consumer.tag);
-    consumer.queue.removeConsumer(consumer);
     this.#notifyConsumer('consumer-removed', consumer);
+    consumer.queue.removeConsumer(consumer);
   }
 
   #endReplies(): void {
@@ -220,7 +231,9 @@ export class Channel implements port.Channel {
   consumerCancelled(consumer: Consumer, reason: CancelReason): void {
     if (this.#consumers.get(consumer.tag) !== consumer) return;
     this.#removeConsumer(consumer);
-    consumer.events.onCancel(reason, explanations[reason](consumer));
+    const notify = (): void => consumer.events.onCancel(reason, explanations[reason](consumer));
+    if (this.#answersFirst) this.#vhost.clock.defer(notify);
+    else notify();
   }
 
   /** For the broker's shutdown. */
@@ -351,7 +364,7 @@ export class Channel implements port.Channel {
 
   /** Looks at the properties that can be wrong, and gives a request for direct replies its address. */
   #check(message: Message): Message {
-    const { expiration, userId, replyTo } = message.properties;
+    const { expiration, userId, replyTo, headers = EMPTY_TABLE } = message.properties;
     const { username, tags } = this.connection.principal;
     if (expiration !== undefined) requireExpiration(expiration);
     if (userId !== undefined && userId !== username && !tags.includes('impersonator')) {
@@ -360,6 +373,9 @@ export class Channel implements port.Channel {
         `user_id property set to '${userId}' but authenticated user was '${username}'`,
       );
     }
+    // Here and not when it is routed, which may be after a commit or a delay.
+    copyKeys(headers, 'CC');
+    copyKeys(headers, 'BCC');
     if (replyTo !== REPLY_TO) return message;
     if (this.#replies === undefined) {
       throw new BrokerError('precondition-failed', 'fast reply consumer does not exist');
@@ -436,12 +452,7 @@ export class Channel implements port.Channel {
     }
     const consumers = consumersOf(messages);
     for (const queued of messages) this.#release(queued);
-    const { observers, name: vhost } = this.#vhost;
-    for (const [queue, group] of byQueue) {
-      queue.requeue(group, returned);
-      if (!observers.active) continue;
-      for (const { message } of group) observers.notify({ type: 'requeued', vhost, queue: queue.name, message });
-    }
+    for (const [queue, group] of byQueue) queue.requeue(group, returned);
     this.#creditAfter(consumers);
     for (const queue of byQueue.keys()) queue.dispatch();
   }
@@ -489,6 +500,7 @@ export class Channel implements port.Channel {
     this.#closed = true;
     // No credit from here on: what goes back to the queues must not come to this channel again.
     this.paused = true;
+    this.#target = undefined;
     this.#cancelTimeout?.();
     const messages = this.#unacked.takeAll();
     if (this.#transaction) messages.push(...this.#transaction.end().settlements.flatMap((batch) => batch.messages));
@@ -533,15 +545,21 @@ export class Channel implements port.Channel {
 
   /** Sees to it that a delivery which stays unacked too long comes back. [RabbitMQ: consumer timeout] */
   #watch(consumer: Consumer, queued: QueuedMessage): void {
+    queued.ackDueMs = this.#vhost.clock.now() + consumer.timeoutMs;
+    this.#checkTimeoutsAt(queued.ackDueMs);
+  }
+
+  #checkTimeoutsAt(dueMs: number): void {
+    if (dueMs >= this.#timeoutAtMs) return;
     const { clock } = this.#vhost;
-    queued.ackDueMs = clock.now() + consumer.timeoutMs;
-    this.#cancelTimeout ??= clock.schedule(consumer.timeoutMs, () => this.#checkTimeouts());
+    this.#cancelTimeout?.();
+    this.#timeoutAtMs = dueMs;
+    this.#cancelTimeout = clock.schedule(Math.max(0, dueMs - clock.now()), () => this.#checkTimeouts());
   }
 
   #checkTimeouts(): void {
-    this.#cancelTimeout = undefined;
-    const { clock } = this.#vhost;
-    const nowMs = clock.now();
+    this.#timeoutAtMs = Number.POSITIVE_INFINITY;
+    const nowMs = this.#vhost.clock.now();
     const late = new Set<Consumer>();
     let nextMs = Number.POSITIVE_INFINITY;
     for (const { consumer, ackDueMs } of this.#unacked) {
@@ -556,9 +574,7 @@ export class Channel implements port.Channel {
       for (const { deliveryTag } of held) this.#unacked.take(deliveryTag);
       this.#requeue(held, false);
     }
-    if (nextMs < Number.POSITIVE_INFINITY) {
-      this.#cancelTimeout ??= clock.schedule(nextMs - nowMs, () => this.#checkTimeouts());
-    }
+    this.#checkTimeoutsAt(nextMs);
   }
 
   #notifyDelivered(queue: Queue, message: Message, redelivered: boolean): void {

@@ -197,6 +197,7 @@ export class Queue {
   requeue(messages: readonly QueuedMessage[], returned: boolean): void {
     this.unackedCount -= messages.length;
     if (this.deleted) return;
+    const { observers, name: vhost } = this.#host;
     const back: QueuedMessage[] = [];
     for (const queued of messages.toSorted((a, b) => a.position - b.position)) {
       queued.consumer = undefined;
@@ -205,7 +206,10 @@ export class Queue {
         queued.place = Place.gone;
         this.#bury(queued.message, 'delivery_limit');
       } else if (this.#isPast(queued)) this.#expire(queued);
-      else if (!this.#hold(queued, returned)) back.push(queued);
+      else {
+        if (observers.active) observers.notify({ type: 'requeued', vhost, queue: this.name, message: queued.message });
+        if (!this.#hold(queued, returned)) back.push(queued);
+      }
     }
     // From the last to the first, each goes before the head in one step.
     for (const queued of back.toReversed()) this.#putBack(queued);

@@ -57,6 +57,10 @@ export class Router {
       queues = this.#routeCopies(exchange, message);
       delivered = withoutBlindCopies(message);
     }
+    if (this.#observers.active) {
+      const { name: vhost } = this.#host;
+      this.#observers.notify({ type: 'published', vhost, message: delivered, queueCount: queues.length });
+    }
     let outcome: number = Outcome.unroutable;
     for (let index = 0; index < queues.length; index++) {
       const accepted = (queues[index] as Queue).publish(delivered);
@@ -67,10 +71,6 @@ export class Router {
       outcome = Outcome.accepted;
     }
     if (outcome === Outcome.unroutable) exchange.unroutableCount++;
-    if (this.#observers.active) {
-      const { name: vhost } = this.#host;
-      this.#observers.notify({ type: 'published', vhost, message: delivered, queueCount: queues.length });
-    }
     return outcome;
   }
 
