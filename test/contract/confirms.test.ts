@@ -98,6 +98,19 @@ describe('B21: confirms', () => {
     expect((await channel.checkQueue(queue)).messageCount).toBe(100);
   });
 
+  it('B21: a publish that closes the channel is not confirmed, but those before it are', async () => {
+    const channel = await broker.channel();
+    const queue = await channel.queue(broker.fresh('q'));
+    await channel.call('confirm.select');
+    channel.publish('', queue, 'fine');
+    expect(await channel.confirms(1)).toEqual([true]);
+    channel.publish('nowhere', queue, 'refused');
+    channel.publish('', queue, 'after it');
+    expect(await channel.closed()).toMatchObject({ scope: 'channel', code: 404 });
+    expect(channel.pending).toEqual([]);
+    expect(await (await broker.channel()).drain(queue)).toEqual(['fine']);
+  });
+
   it('B21: without confirm.select there are none', async () => {
     const channel = await broker.channel();
     const queue = await channel.queue(broker.fresh('q'));

@@ -67,6 +67,13 @@ describe('B9: consumer tags', () => {
     );
   });
 
+  it('B9: arguments that mean nothing to the broker are accepted', async () => {
+    const channel = await broker.channel();
+    const queue = await channel.queue(broker.fresh('q'));
+    const args = { 'x-cancel-on-ha-failover': true, 'x-mine': [1, { two: null }] };
+    expect(await channel.consume(queue, { consumerTag: 'mine', arguments: args })).toBe('mine');
+  });
+
   it('B9: no-local is accepted and changes nothing', async () => {
     const channel = await broker.channel();
     const queue = await channel.queue(broker.fresh('q'));
@@ -96,6 +103,15 @@ describe('B9: exclusive consumers', () => {
     expect(await channel.refused('basic.consume', { queue, exclusive: true })).toEqual(
       closesChannel(403, inExclusiveUse(queue), 'basic.consume'),
     );
+  });
+
+  it.each(['channel', 'connection'])('B9: it goes with its %s', async (what) => {
+    const connection = await broker.connect();
+    const channel = await connection.openChannel();
+    const queue = await channel.queue(broker.fresh('q'));
+    await channel.consume(queue, { exclusive: true });
+    await (what === 'channel' ? channel : connection).close();
+    await eventually(async () => (await broker.channel()).consume(queue, { exclusive: true }));
   });
 
   it('B9: once it has gone, others may come', async () => {
@@ -145,6 +161,28 @@ describe('cancelling', () => {
     expect([cancel.name, cancel.args]).toEqual(['basic.cancel', { consumerTag, noWait: true }]);
     expect(await knowing.call('basic.cancel', { consumerTag })).toEqual({ consumerTag });
     expect(await knowing.consume(await knowing.queue(broker.fresh('q')), { consumerTag })).toBe(consumerTag);
+  });
+
+  it('the channel that deletes hears first that it is done, then of its consumers', async () => {
+    const channel = await broker.channel(CANCEL_NOTIFY);
+    const queue = await channel.queue(broker.fresh('q'));
+    await channel.consume(queue, { consumerTag: 'mine' });
+    channel.send('queue.delete', { queue });
+    expect([(await channel.next()).name, (await channel.next()).name]).toEqual(['queue.delete-ok', 'basic.cancel']);
+  });
+
+  it('every consumer of a deleted queue hears of it, on whatever channel', async () => {
+    const connection = await broker.connect(CANCEL_NOTIFY);
+    const [one, two] = [await connection.openChannel(), await connection.openChannel()];
+    const queue = await one.queue(broker.fresh('q'));
+    for (const channel of [one, two]) {
+      for (const consumerTag of ['a', 'b']) await channel.consume(queue, { consumerTag });
+    }
+    await (await broker.channel()).call('queue.delete', { queue });
+    for (const channel of [one, two]) {
+      const cancels = [await channel.expect('basic.cancel'), await channel.expect('basic.cancel')];
+      expect(cancels.map(({ args }) => args.consumerTag).toSorted()).toEqual(['a', 'b']);
+    }
   });
 
   it('the broker says nothing of it to clients that do not', async () => {

@@ -57,6 +57,15 @@ describe('B3: peers in no hurry', () => {
   });
 });
 
+describe('B2: announcing another product', () => {
+  const broker = useBroker({ amqp: { announcedProduct: { product: 'RabbitMQ', version: '3.13.7' } } });
+
+  it('B2: for clients that switch on the name, it may be set', async () => {
+    const { start } = await (await broker.dial()).handshake();
+    expect(start.serverProperties).toMatchObject({ product: 'RabbitMQ', version: '3.13.7' });
+  });
+});
+
 describe('B3: loopback users', () => {
   const broker = useBroker({
     amqp: { proxyProtocolSources: new AddressRanges(['127.0.0.1']), loginRefusalDelayMs: 30 },

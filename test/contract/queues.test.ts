@@ -126,6 +126,29 @@ describe('purging and deleting', () => {
   });
 });
 
+describe('no-wait', () => {
+  it('B6: nothing that is asked with no-wait is answered, but all of it is done', async () => {
+    const channel = await broker.channel();
+    const [queue, doomed] = [broker.fresh('q'), broker.fresh('q')];
+    const exchange = broker.fresh('x');
+    const noWait = true;
+    channel.send('exchange.declare', { exchange, type: 'fanout', noWait });
+    channel.send('queue.declare', { queue, noWait });
+    channel.send('queue.declare', { queue: doomed, noWait });
+    channel.send('queue.bind', { queue, exchange, noWait });
+    channel.send('exchange.bind', { source: exchange, destination: 'amq.fanout', routingKey: 'k', noWait });
+    channel.send('exchange.unbind', { source: exchange, destination: 'amq.fanout', routingKey: 'k', noWait });
+    channel.send('queue.delete', { queue: doomed, noWait });
+    await channel.put(exchange, '', 'bound');
+    expect((await channel.mustGet(queue, true)).text).toBe('bound');
+    await channel.put('', queue, 'purged');
+    channel.send('queue.purge', { queue, noWait });
+    expect(await channel.get(queue)).toBeUndefined();
+    expect(channel.pending).toEqual([]);
+    expect(await channel.refused('queue.declare', { queue: doomed, passive: true })).toMatchObject({ code: 404 });
+  });
+});
+
 describe('names', () => {
   it('B7: the broker chooses names that begin with amq.gen-, a new one each time', async () => {
     const channel = await broker.channel();
@@ -207,6 +230,15 @@ describe('exclusive and auto-delete', () => {
     expect(await channel.refused('queue.declare', { queue })).toEqual(
       closesChannel(405, locked(queue), 'queue.declare'),
     );
+  });
+
+  it.each([
+    [true, false],
+    [false, true],
+  ])('B7: an exclusive queue is never durable: durable %s, then %s is the same', async (first, second) => {
+    const channel = await broker.channel();
+    const queue = await channel.queue(broker.fresh('q'), {}, { exclusive: true, durable: first });
+    expect(await channel.queue(queue, {}, { exclusive: true, durable: second })).toBe(queue);
   });
 
   it('B7: an exclusive queue goes with its connection, durable or not', async () => {

@@ -86,6 +86,24 @@ describe('exchange types', () => {
   });
 });
 
+describe('predeclared exchanges', () => {
+  it.each([
+    ['amq.direct', 'key', {}],
+    ['amq.fanout', '', {}],
+    ['amq.topic', '*.topic', {}],
+    ['amq.headers', '', { 'x-match': 'any', mine: 1 }],
+    ['amq.match', '', { mine: 1 }],
+  ])('%s routes', async (exchange, bindingKey, args) => {
+    const channel = await broker.channel();
+    const queue = await boundQueue(channel, exchange, bindingKey, args);
+    const key = bindingKey.replace('*', 'a');
+    await channel.put(exchange, key, 'hit', { headers: { mine: 1 } });
+    await channel.call('queue.unbind', { queue, exchange, routingKey: bindingKey, arguments: args });
+    await channel.put(exchange, key, 'missed', { headers: { mine: 1 } });
+    expect(await channel.drain(queue)).toEqual(['hit']);
+  });
+});
+
 describe('headers exchange', () => {
   const matches: [string, Table, Table | undefined, boolean][] = [
     ['all by default', { a: 1, b: 'x' }, { a: 1, b: 'x', c: true }, true],
@@ -220,6 +238,28 @@ describe('alternate exchange', () => {
     await channel.put(first, 'k', 'through two');
     await channel.put(first, 'nobody', 'round and round');
     expect(await channel.drain(queue)).toEqual(['through two']);
+  });
+
+  it('is not asked when a CC key found a queue', async () => {
+    const channel = await broker.channel();
+    const alternate = await channel.exchange(broker.fresh('x'), 'fanout');
+    const exchange = await channel.exchange(broker.fresh('x'), 'direct', { 'alternate-exchange': alternate });
+    const [copied, rest] = [await boundQueue(channel, exchange, 'copy'), await boundQueue(channel, alternate)];
+    await channel.put(exchange, 'nobody', 'by copy', { headers: { CC: ['copy'] } });
+    await channel.put(exchange, 'nobody', 'by nobody', { headers: { CC: ['nobody either'] } });
+    expect(await channel.drain(copied)).toEqual(['by copy']);
+    expect(await channel.drain(rest)).toEqual(['by nobody']);
+  });
+
+  it('works for an exchange that is reached through another', async () => {
+    const channel = await broker.channel();
+    const alternate = await channel.exchange(broker.fresh('x'), 'fanout');
+    const middle = await channel.exchange(broker.fresh('x'), 'direct', { 'alternate-exchange': alternate });
+    const source = await channel.exchange(broker.fresh('x'), 'fanout');
+    await channel.call('exchange.bind', { source, destination: middle });
+    const rest = await boundQueue(channel, alternate);
+    await channel.put(source, 'nobody', 'unwanted');
+    expect(await channel.drain(rest)).toEqual(['unwanted']);
   });
 
   it('makes a mandatory message routable', async () => {
