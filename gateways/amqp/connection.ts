@@ -355,7 +355,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   }
 
   /** Stops reading from a publisher; says so once per alarm, if the peer wants to know. [RabbitMQ: connection.blocked] */
-  onPublishedInAlarm(): void {
+  onPublishInAlarm(): void {
     this.#input.halt(Halt.alarm);
     if (this.#toldBlocked || !this.#agreement?.capabilities.has('connection.blocked')) return;
     this.#toldBlocked = true;

@@ -25,13 +25,13 @@ import {
   METHOD_BASIC_PUBLISH,
   METHOD_BASIC_REJECT,
 } from './constants.ts';
-import { type ContentAssembly, EXPECTS_BODY, EXPECTS_HEADER, EXPECTS_METHOD } from './content.ts';
+import { type ContentAssembly, EXPECTS_BODY, EXPECTS_METHOD } from './content.ts';
+import { ContentError, expectedMethod, readHeader, requireBody, unexpectedMethod } from './content-frames.ts';
 import { CONTROL, type ControlMethod, isControlMethod } from './control.ts';
 import { frameError, isSoft, octetsText, type Reply, ReplyError, replyTo, unexpectedFrame } from './errors.ts';
 import { describeFrame } from './frame-text.ts';
 import type { FrameHandler } from './input.ts';
 import { decodeArguments, encodeMethod, methodName } from './methods.ts';
-import { BODY_BYTES_MAX } from './options.ts';
 import { AMQP_PROPERTIES, scanProperties } from './properties.ts';
 import { ProtocolError } from './protocol-error.ts';
 
@@ -45,9 +45,9 @@ const TWO_TO_32 = 2 ** 32;
 export interface FrameHost extends ChannelHost {
   /** The broker's side, once connection.open has been answered; undefined before, and when the connection is ending. */
   readonly connection: Connection | undefined;
-  /** True when publishers are held back: a publish is to be reported with `onPublishedInAlarm`. */
+  /** True when publishers are held back: a publish is to be reported with `onPublishInAlarm`, which halts the input. */
   readonly alarmed: boolean;
-  onPublishedInAlarm(): void;
+  onPublishInAlarm(): void;
   /** A frame on channel 0, or any before the connection is open, or when it is ending. May throw as a method may. */
   onOwnFrame(type: number, channel: number, octets: Buffer, start: number, end: number): void;
   /** Halts the input until `verb` is settled; a rejection is a failure of that method on that channel. */
@@ -126,7 +126,6 @@ export class Frames implements FrameHandler {
       if (message !== undefined) {
         method = METHOD_BASIC_PUBLISH;
         channel.broker.publish(message, this.#mandatory);
-        if (host.alarmed) host.onPublishedInAlarm();
       }
     } catch (error) {
       this.fail(error, channel, method);
@@ -157,8 +156,11 @@ export class Frames implements FrameHandler {
     const address = this.#addresses.lookup(octets, addressStart, addressEnd);
     this.#mandatory = (bits & 1) !== 0;
 
+    const { alarmed, traced } = this.#host;
+    // The content is not looked at before the alarm is over, so this very message is held back.
+    if (alarmed) this.#host.onPublishInAlarm();
     const header = next + FRAME_HEAD_BYTES;
-    if (header + HEADER_PAYLOAD_BYTES_MIN < end && !this.#host.traced) {
+    if (header + HEADER_PAYLOAD_BYTES_MIN < end && !alarmed && !traced) {
       const bodyBytes = view.getUint32(header + 8);
       const properties = header + CONTENT_HEADER_BYTES;
       const propertiesEnd = header + view.getUint32(next + 3);
@@ -211,10 +213,10 @@ export class Frames implements FrameHandler {
   ): Message | undefined {
     const { content } = channel;
     if (type === FRAME_BODY) {
-      this.#requireBody(content, end - start);
+      requireBody(content, end - start);
       content.append(octets, start, end);
     } else if (type === FRAME_HEADER) {
-      this.#readHeader(content, octets, view, start, end);
+      readHeader(content, octets, view, start, end, this.#bodyBytesMax);
     } else if (type === 8 && end === start) {
       throw unexpectedFrame(type, octets.subarray(start, end));
     } else {
@@ -225,33 +227,6 @@ export class Frames implements FrameHandler {
     return content.finish();
   }
 
-  #readHeader(content: ContentAssembly, octets: Buffer, view: DataView, start: number, end: number): void {
-    if (end - start < CONTENT_HEADER_BYTES)
-      throw frameError(FRAME_HEADER, octets.subarray(start, end), 'unknown_frame');
-    if (content.expects === EXPECTS_METHOD) throw expectedMethod();
-    if (content.expects === EXPECTS_BODY) throw expectedBody();
-    const classId = view.getUint16(start);
-    if (view.getUint16(start + 2) !== 0) throw expectedHeader('non content header frame');
-    if (classId !== CLASS_BASIC) throw expectedHeader(`one for class ${classId}`);
-    const high = view.getUint32(start + 4);
-    const bodyBytes = high * TWO_TO_32 + view.getUint32(start + 8);
-    if (bodyBytes > this.#bodyBytesMax) {
-      // Before any of it is kept. Digits beyond 2^53 would be lost in a number.
-      const size = high < 2 ** 21 ? bodyBytes : view.getBigUint64(start + 4);
-      const limit = this.#bodyBytesMax === BODY_BYTES_MAX ? 'max size' : 'configured max size';
-      throw new ContentError(406, `message size ${size} is larger than ${limit} ${this.#bodyBytesMax}`);
-    }
-    const properties = start + CONTENT_HEADER_BYTES;
-    const traits = scanProperties(octets, properties, end);
-    content.beginBody(octets, properties, end, bodyBytes, traits);
-  }
-
-  #requireBody(content: ContentAssembly, size: number): void {
-    if (content.expects === EXPECTS_METHOD) throw expectedMethod();
-    if (content.expects === EXPECTS_HEADER) throw expectedHeader('non content header frame');
-    if (size > content.missingBytes) throw new ContentError(501, 'content body frame exceeds remaining content size');
-  }
-
   onBodyBegin(number: number, size: number): ContentAssembly | undefined {
     const host = this.#host;
     const channel = host.connection === undefined ? undefined : this.#channelOf(number);
@@ -260,7 +235,7 @@ export class Frames implements FrameHandler {
       return undefined;
     }
     try {
-      this.#requireBody(channel.content, size);
+      requireBody(channel.content, size);
       return channel.content;
     } catch (error) {
       this.fail(error, channel, 0);
@@ -282,7 +257,6 @@ export class Frames implements FrameHandler {
     const { mandatory } = content;
     try {
       channel.broker.publish(content.finish(), mandatory);
-      if (host.alarmed) host.onPublishedInAlarm();
     } catch (error) {
       this.fail(error, channel, METHOD_BASIC_PUBLISH);
     }
@@ -418,25 +392,6 @@ function settle(channel: AmqpChannel, method: number, deliveryTag: number, bits:
   if (method === METHOD_BASIC_ACK) channel.broker.ack(deliveryTag, first);
   else if (method === METHOD_BASIC_REJECT) channel.broker.reject(deliveryTag, { requeue: first });
   else channel.broker.reject(deliveryTag, { multiple: first, requeue: (bits & 2) !== 0, returned: true });
-}
-
-/** A fault in the frames after a basic.publish, which is then the method that failed. */
-class ContentError extends ReplyError {}
-
-function expectedMethod(): ReplyError {
-  return new ReplyError(505, 'expected method frame, got non method frame instead');
-}
-
-function expectedHeader(got: string): ReplyError {
-  return new ContentError(505, `expected content header for class ${CLASS_BASIC}, got ${got} instead`);
-}
-
-function expectedBody(): ReplyError {
-  return new ContentError(505, 'expected content body, got non content body frame instead');
-}
-
-function unexpectedMethod(content: ContentAssembly): ReplyError {
-  return content.expects === EXPECTS_HEADER ? expectedHeader('non content header frame') : expectedBody();
 }
 
 /** 501 for arguments that end too early or too late. */
