@@ -231,7 +231,9 @@ export class Channel implements port.Channel {
   consumerCancelled(consumer: Consumer, reason: CancelReason): void {
     if (this.#consumers.get(consumer.tag) !== consumer) return;
     this.#removeConsumer(consumer);
-    const notify = (): void => consumer.events.onCancel(reason, explanations[reason](consumer));
+    const notify = (): void => {
+      if (!this.#closed) consumer.events.onCancel(reason, explanations[reason](consumer));
+    };
     if (this.#answersFirst) this.#vhost.clock.defer(notify);
     else notify();
   }
