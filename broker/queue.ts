@@ -126,7 +126,8 @@ export class Queue {
     const queued = this.#admit(message);
     this.#ready.push(queued);
     this.#joinReady(queued);
-    this.#dropOverflow();
+    // From inside a delivery: somebody may still have credit for it.
+    if (!this.#dispatching) this.#dropOverflow();
     return true;
   }
 
@@ -145,6 +146,7 @@ export class Queue {
       } else this.#deliver(queued, consumer);
     }
     this.#dispatching = false;
+    this.#dropOverflow();
   }
 
   /** Takes the next message that has not expired out of the ready ones; undefined when there is none. */
