@@ -59,11 +59,16 @@ export class ManualClock implements Clock {
     this.turn();
     for (let next = this.#nextBy(endMs); next !== undefined; next = this.#nextBy(endMs)) {
       this.#timers.delete(next);
-      this.#nowMs = next.dueMs;
+      this.#nowMs = Math.max(this.#nowMs, next.dueMs);
       next.task();
       this.turn();
     }
     this.#nowMs = endMs;
+  }
+
+  /** Time passes while the process is at something else: timers that fall due fire late, with the next `advance`. */
+  lag(ms: number): void {
+    this.#nowMs += ms;
   }
 
   #nextBy(endMs: number): Timer | undefined {
