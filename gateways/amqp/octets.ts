@@ -127,9 +127,12 @@ export class OctetReader {
   }
 }
 
+/** What most methods fit in. */
+const FIRST_WRITER_BYTES = 128;
+
 /** Grows as it is written to. Never throws: what does not fit its field is cut or wrapped, as each method says. */
 export class OctetWriter {
-  #octets = new Uint8Array(128);
+  #octets: Buffer = Buffer.allocUnsafeSlow(FIRST_WRITER_BYTES);
   #view = new DataView(this.#octets.buffer);
   #end = 0;
 
@@ -146,7 +149,7 @@ export class OctetWriter {
   #grow(count: number): number {
     const start = this.#end;
     if (start + count > this.#octets.length) {
-      const larger = new Uint8Array(Math.max(this.#octets.length * 2, start + count));
+      const larger = Buffer.allocUnsafeSlow(Math.max(this.#octets.length * 2, start + count));
       larger.set(this.octets);
       this.#octets = larger;
       this.#view = new DataView(larger.buffer);
@@ -189,15 +192,19 @@ export class OctetWriter {
 
   /** Cut to 255 octets. */
   shortString(value: string): void {
-    const text = encodeText(value, SHORT_STRING_BYTES_MAX);
-    this.octet(text.length);
-    this.raw(text);
+    const bytesMax = Math.min(SHORT_STRING_BYTES_MAX, value.length * 3);
+    const start = this.#grow(1 + bytesMax);
+    // Writes whole characters only.
+    const bytes = this.#octets.write(value, start + 1, bytesMax, 'utf8');
+    this.#octets[start] = bytes;
+    this.#end = start + 1 + bytes;
   }
 
   longString(value: string | Uint8Array): void {
-    const octets = typeof value === 'string' ? TO_UTF8.encode(value) : value;
-    this.long(octets.length);
-    this.raw(octets);
+    const start = this.#grow(4 + (typeof value === 'string' ? value.length * 3 : value.length));
+    if (typeof value === 'string') this.#end = start + 4 + this.#octets.write(value, start + 4, 'utf8');
+    else this.#octets.set(value, start + 4);
+    this.#view.setUint32(start, this.#end - start - 4);
   }
 
   raw(octets: Uint8Array): void {

@@ -16,7 +16,7 @@ import { PROTOCOL_HEADER } from '../../support/raw-amqp.ts';
 import { frame, headerFrame, methodFrame } from '../../support/raw-frames.ts';
 import { recordedLog } from '../../support/recorded-log.ts';
 
-const SECONDS = Number(process.env.AMQP_FUZZ_SECONDS ?? 3);
+const SECONDS = Number(process.env.AMQP_FUZZ_SECONDS ?? 2);
 const SEED = Number(process.env.AMQP_FUZZ_SEED ?? Date.now() % 2 ** 31);
 
 const login = (properties = {}): Buffer[] => [
