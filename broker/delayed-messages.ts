@@ -48,6 +48,7 @@ export class DelayedMessages {
   }
 
   countFor(exchange: Exchange): number {
+    if (exchange.type !== DELAYED_TYPE) return 0;
     let count = 0;
     for (const delayed of this.#byId.values()) if (delayed.exchange === exchange) count++;
     return count;
@@ -75,10 +76,12 @@ export class DelayedMessages {
 
   /** Forgets the messages of an exchange that is deleted, or all of them. */
   drop(exchange?: Exchange): void {
-    for (const delayed of [...this.#byId.values()]) {
-      if (exchange === undefined || delayed.exchange === exchange) this.cancel(delayed.id);
+    if (exchange === undefined) {
+      this.#byId.clear();
+      this.#waiting.clear();
+    } else if (exchange.type === DELAYED_TYPE) {
+      for (const delayed of [...this.#byId.values()]) if (delayed.exchange === exchange) this.cancel(delayed.id);
     }
-    if (exchange === undefined) this.#waiting.clear();
   }
 }
 
@@ -91,5 +94,6 @@ function wholeNumber(value: FieldValue | undefined): number | undefined {
 
 /** The delay as consumers see it: negative, in the type in which it came where that can hold it. */
 function negated(value: FieldValue | undefined, delay: number): FieldValue {
-  return typeof value === 'bigint' || delay > 2 ** 31 ? BigInt(-delay) : -delay;
+  if (typeof value === 'bigint') return -value;
+  return delay > 2 ** 31 && Number.isSafeInteger(delay) ? BigInt(-delay) : -delay;
 }
