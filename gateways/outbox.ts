@@ -42,6 +42,7 @@ export interface OutboxEvents {
 
 export interface OutboxOptions {
   readonly highWaterBytes?: number;
+  /** Taken for `highWaterBytes` when it is less. */
   readonly stuckBytes?: number;
 }
 
@@ -136,7 +137,7 @@ export class Outbox {
     this.#socket = socket;
     this.#events = events;
     this.#highWaterBytes = options.highWaterBytes ?? HIGH_WATER_BYTES;
-    this.#stuckBytes = options.stuckBytes ?? STUCK_BYTES;
+    this.#stuckBytes = Math.max(options.stuckBytes ?? STUCK_BYTES, this.#highWaterBytes);
   }
 
   /** Octets given to the socket that it has not taken yet. */
