@@ -15,6 +15,8 @@ const ADDRESS_PREFIX = `${REPLY_TO}.`;
 export class ReplyConsumers {
   readonly #clock: Clock;
   readonly #channels = new Map<string, Channel>();
+  readonly #waiting: Message[] = [];
+  #delivering = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -40,7 +42,18 @@ export class ReplyConsumers {
     if (!message.routingKey.startsWith(ADDRESS_PREFIX)) return false;
     const channel = this.#channels.get(message.routingKey);
     if (channel === undefined) return false;
-    channel.deliverReply(message);
+    if (this.#delivering) this.#waiting.push(message);
+    else this.#deliverAll(channel, message);
     return true;
+  }
+
+  /** In a loop, so that requesters who answer each other from inside a delivery do not grow the stack. */
+  #deliverAll(channel: Channel, message: Message): void {
+    this.#delivering = true;
+    channel.deliverReply(message);
+    for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
+      this.#channels.get(next.routingKey)?.deliverReply(next);
+    }
+    this.#delivering = false;
   }
 }
