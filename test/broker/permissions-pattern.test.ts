@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { PATTERN_LENGTH_MAX, Pattern, PatternError } from '../../broker/pattern.ts';
+import { runs } from '../support/runs.ts';
 
 function matches(pattern: string, text: string): boolean {
   return new Pattern(pattern).matches(text);
@@ -151,7 +152,7 @@ describe('random patterns', () => {
       fc.property(pattern, text, (source, subject) => {
         expect(matches(source, subject)).toBe(new RegExp(source).test(subject));
       }),
-      { numRuns: 2000 },
+      runs(2000),
     );
   });
 
@@ -161,7 +162,7 @@ describe('random patterns', () => {
       fc.property(garbage, text, (source, subject) => {
         if (refusal(source) === 'accepted') matches(source, subject);
       }),
-      { numRuns: 3000 },
+      runs(3000),
     );
   });
 });

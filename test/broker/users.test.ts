@@ -6,6 +6,7 @@ import { md5 } from '../../broker/md5.ts';
 import { hashPassword, verifyPassword } from '../../broker/password.ts';
 import { BrokerError, type Credentials } from '../../broker/port.ts';
 import { USER_TAGS_MAX, Users } from '../../broker/users.ts';
+import { runs } from '../support/runs.ts';
 
 const LOCAL = { loopback: true };
 const REMOTE = { loopback: false };
@@ -54,6 +55,7 @@ describe('password hashes are those of RabbitMQ', () => {
       fc.property(fc.uint8Array({ maxLength: 300 }), (data) => {
         expect(Buffer.from(md5(data))).toEqual(createHash('md5').update(data).digest());
       }),
+      runs(100),
     );
   });
 });

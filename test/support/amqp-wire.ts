@@ -157,7 +157,7 @@ export class Reader {
 
   table(): Record<string, unknown> {
     const inner = new Reader(this.longString());
-    const table: Record<string, unknown> = {};
+    const table: Record<string, unknown> = Object.create(null);
     while (inner.left > 0) table[inner.shortString()] = inner.field();
     return table;
   }

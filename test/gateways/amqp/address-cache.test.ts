@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import { ADDRESS_BYTES_MAX, AddressCache } from '../../../gateways/amqp/address-cache.ts';
 import { ProtocolError } from '../../../gateways/amqp/protocol-error.ts';
 import { Writer } from '../../support/amqp-wire.ts';
+import { runs } from '../../support/runs.ts';
 
 const octetsOf = (exchange: string, routingKey: string): Buffer =>
   Buffer.concat([
@@ -25,7 +26,7 @@ it('answers what the octets say, however many different ones there are', () => {
     fc.property(text, text, (exchange, routingKey) => {
       expect(lookup(cache, exchange, routingKey)).toEqual({ exchange, routingKey });
     }),
-    { numRuns: 1000 },
+    runs(1000),
   );
 });
 

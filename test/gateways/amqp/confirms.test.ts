@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Confirms } from '../../../gateways/amqp/confirms.ts';
+import { runs } from '../../support/runs.ts';
 
 /** What a publisher knows, from acks and nacks on the wire alone. */
 class Publisher {
@@ -132,6 +133,7 @@ describe('confirms on their way out', () => {
         wire.flush();
         expect(wire.publisher.outcomes).toEqual(settled);
       }),
+      runs(100),
     );
   });
 });

@@ -14,6 +14,7 @@ import {
 import { OctetReader, OctetWriter } from '../../../gateways/amqp/octets.ts';
 import { ProtocolError } from '../../../gateways/amqp/protocol-error.ts';
 import { typed, Writer } from '../../support/amqp-wire.ts';
+import { runs } from '../../support/runs.ts';
 
 const hex = (octets: Uint8Array): string => Buffer.from(octets).toString('hex');
 const bytes = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex');
@@ -176,6 +177,7 @@ describe('any table', () => {
         expect(scanTable(octets, 0, octets.length)).toBe(octets.length);
         expect(decode(octets)).toEqual(Object.assign(Object.create(null), original));
       }),
+      runs(100),
     );
   });
 
@@ -192,6 +194,7 @@ describe('any table', () => {
         }
         if (passed) decode(octets);
       }),
+      runs(100),
     );
   });
 
@@ -207,6 +210,7 @@ describe('any table', () => {
           }
         }
       }),
+      runs(100),
     );
   });
 

@@ -10,6 +10,7 @@ import type { PeerAddress } from '../../../gateways/gateway.ts';
 import { encodeProperties } from '../../support/amqp-wire.ts';
 import { PROTOCOL_HEADER } from '../../support/raw-amqp.ts';
 import { frame, headerFrame, methodFrame } from '../../support/raw-frames.ts';
+import { runs } from '../../support/runs.ts';
 
 const PEER: PeerAddress = {
   remoteAddress: '127.0.0.1',
@@ -158,7 +159,7 @@ describe('a conversation', () => {
         const chunks = ends.map((end, index) => CONVERSATION.subarray(ends[index - 1] ?? 0, end));
         expect(await hear(chunks)).toEqual({ ...EXPECTED, answers });
       }),
-      { numRuns: 50 },
+      runs(50),
     );
   });
 

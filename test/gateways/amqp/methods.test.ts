@@ -12,6 +12,7 @@ import {
 import { ProtocolError } from '../../../gateways/amqp/protocol-error.ts';
 import { METHODS } from '../../support/amqp-methods.ts';
 import { decodeMethod as readMethod, encodeMethod as writeMethod } from '../../support/amqp-wire.ts';
+import { runs } from '../../support/runs.ts';
 
 const shapeOf = (name: string) => METHODS.find((method) => method.name === name);
 
@@ -76,7 +77,7 @@ describe('methods', () => {
         expect(written.equals(payload)).toBe(true);
         expect(plainArguments(decodeArguments(name, written, 4, written.length))).toEqual(ours);
       }),
-      { numRuns: 20 },
+      runs(20),
     );
   });
 
@@ -140,6 +141,7 @@ describe('malformed arguments', () => {
           expect(error).toBeInstanceOf(ProtocolError);
         }
       }),
+      runs(100),
     );
   });
 });

@@ -16,6 +16,7 @@ import {
   type Properties as WrittenProperties,
   encodeProperties as writeBlock,
 } from '../../support/amqp-wire.ts';
+import { runs } from '../../support/runs.ts';
 
 const { decode, encode, rewrite } = AMQP_PROPERTIES;
 const bytes = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex');
@@ -185,6 +186,7 @@ describe('any properties', () => {
         expect(decode(block)).toEqual(original);
         expect(scan(block)).toBe(traitsOf(original));
       }),
+      runs(100),
     );
   });
 
@@ -208,6 +210,7 @@ describe('any properties', () => {
         });
         expect(settled(rewritten)).toEqual(settled(expected));
       }),
+      runs(100),
     );
   });
 
@@ -224,6 +227,7 @@ describe('any properties', () => {
         }
         expect(traitsOf(decode(block))).toBe(scan(block));
       }),
+      runs(100),
     );
   });
 
@@ -238,6 +242,7 @@ describe('any properties', () => {
           }
         }
       }),
+      runs(100),
     );
   });
 });

@@ -7,6 +7,7 @@ import {
   V2_BYTES_MAX,
 } from '../../../gateways/proxy-protocol.ts';
 import { proxyV2 } from '../../support/proxy-header.ts';
+import { runs } from '../../support/runs.ts';
 
 const ipv4 = Buffer.from([192, 0, 2, 7, 10, 0, 0, 1, 0x9d, 0x14, 0x16, 0x28]);
 const ipv6 = Buffer.concat([
@@ -91,6 +92,7 @@ describe('the PROXY protocol', () => {
           expect(error).toBeInstanceOf(ProxyProtocolError);
         }
       }),
+      runs(100),
     );
   });
 });
