@@ -5,7 +5,7 @@ import { eventually } from '../support/eventually.ts';
 import { amqplainResponse, type HandshakeOptions, PROTOCOL_HEADER, sendAndReadAll } from '../support/raw-amqp.ts';
 import { closesConnection } from '../support/raw-channel.ts';
 
-const broker = useBroker();
+const broker = useBroker({ amqp: { loginRefusalDelayMs: 100 } });
 const headerOf = (...version: number[]): Buffer => Buffer.concat([Buffer.from('AMQP'), Buffer.from(version)]);
 
 describe('B1: protocol header', () => {

@@ -5,6 +5,7 @@
  * and each test file gets a virtual host of its own; without, tests that administer are skipped.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type ChannelModel, connect } from 'amqplib';
 import { afterAll, afterEach, beforeAll, it } from 'vitest';
 import type { Broker } from '../../broker/port.ts';
@@ -12,6 +13,9 @@ import { type EmbeddedOptions, startEmbedded } from './embedded-warren.ts';
 import { RabbitmqctlAdministration, type TestAdministration } from './rabbitmqctl.ts';
 import { type HandshakeOptions, RawConnection } from './raw-amqp.ts';
 import type { RawChannel } from './raw-channel.ts';
+
+/** How long a client of amqplib may take to say goodbye after a test. */
+const GOODBYE_MS = 1000;
 
 const EXTERNAL_URL = process.env.AMQP_TEST_URL;
 const RABBITMQCTL = process.env.AMQP_TEST_RABBITMQCTL;
@@ -119,7 +123,8 @@ export function useBroker(options: EmbeddedOptions = {}): BrokerUnderTest {
       const { host, port, vhost } = running();
       const model = await connect({ protocol: 'amqp', hostname: host, port, username, password, vhost });
       model.on('error', () => {});
-      opened.push(() => model.close());
+      // a goodbye that is not answered must not hold up the other tests
+      opened.push(() => Promise.race([model.close(), delay(GOODBYE_MS, undefined, { ref: false })]));
       return model;
     },
   };
