@@ -125,6 +125,21 @@ describe('B25: going back', () => {
     expect(await channel.drain(queue)).toEqual(['1', '2', '3']);
   });
 
+  it('B25: in whatever order they come back', async () => {
+    const { channel, queue } = await filled(6);
+    const tags = new Map<string, number>();
+    for (let i = 0; i < 5; i++) {
+      const got = await channel.mustGet(queue);
+      tags.set(got.text, got.tag);
+    }
+    for (const body of ['1', '4', '2', '5', '3']) {
+      channel.nack(tags.get(body) ?? 0, { requeue: true });
+      await channel.call('basic.qos');
+    }
+    await eventually(async () => expect(await channel.ready(queue)).toBe(6));
+    expect(await channel.drain(queue)).toEqual(['1', '2', '3', '4', '5', '6']);
+  });
+
   it.each(['the channel', 'the connection', 'the socket'])('B25: also when %s closes', async (what) => {
     const { queue } = await filled(5);
     const connection = await broker.connect();

@@ -246,6 +246,33 @@ describe('B13: dying again', () => {
     expect(seen).toEqual([entries(1n), entries(2n)]);
   });
 
+  it('B13: the time stays that of the first death', async () => {
+    const channel = await broker.channel();
+    const [work, wait] = [broker.fresh('work'), broker.fresh('wait')];
+    await channel.queue(work, { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': wait });
+    await channel.queue(wait, {
+      'x-dead-letter-exchange': '',
+      'x-dead-letter-routing-key': work,
+      'x-message-ttl': 100,
+    });
+    await channel.put('', work, 'x');
+    await channel.consume(work);
+    channel.reject((await channel.delivery()).tag);
+    const timeOf = (message: Incoming): number => {
+      const deaths = message.headers['x-death'] as Record<string, unknown>[];
+      return Number(deaths.find(({ queue }) => queue === work)?.time);
+    };
+    let delivery = await channel.delivery();
+    const first = timeOf(delivery);
+    // times are whole seconds: a later death shows only in the next one
+    while (Date.now() < first + 1000) {
+      channel.reject(delivery.tag);
+      delivery = await channel.delivery();
+    }
+    channel.reject(delivery.tag);
+    expect(timeOf(await channel.delivery())).toBe(first);
+  });
+
   it('B13: two reasons in one queue are two entries', async () => {
     const channel = await broker.channel();
     const [work, wait] = [broker.fresh('work'), broker.fresh('wait')];
