@@ -14,7 +14,7 @@ import { BrokerError, type CancelReason, type ChannelEvents, type ConsumerEvents
 import type { Queue } from './queue.ts';
 import { consumerPriority, copyKeys } from './queue-settings.ts';
 import type { QueuedMessage } from './queued-message.ts';
-import { REPLY_TO } from './reply-consumers.ts';
+import { REPLY_TO, ReplyConsumer } from './reply-consumers.ts';
 import { Outcome } from './router.ts';
 import { Transaction } from './transaction.ts';
 import { UnackedList } from './unacked-list.ts';
@@ -56,7 +56,7 @@ export class Channel implements port.Channel {
   /** Number of the last publish under confirms; -1 without them. */
   #sequence = -1;
   #transaction: Transaction | undefined;
-  #replies: { readonly tag: string; readonly address: string; readonly events: ConsumerEvents } | undefined;
+  #replies: ReplyConsumer | undefined;
   /** When deliveries are looked at that should have been settled; milliseconds since 1970. */
   #timeoutAtMs = Number.POSITIVE_INFINITY;
   #cancelTimeout: (() => void) | undefined;
@@ -204,7 +204,7 @@ export class Channel implements port.Channel {
   #consumeReplies(tag: string, noAck: boolean, events: ConsumerEvents): string {
     if (!noAck) throw new BrokerError('precondition-failed', 'reply consumer cannot acknowledge');
     if (this.#replies !== undefined) throw new BrokerError('precondition-failed', 'reply consumer already set');
-    this.#replies = { tag, address: this.#vhost.replies.add(this), events };
+    this.#replies = new ReplyConsumer(tag, this.#vhost.replies.add(this), events);
     return tag;
   }
 
@@ -494,6 +494,8 @@ export class Channel implements port.Channel {
   resume(): void {
     if (!this.paused || this.#closed) return;
     this.paused = false;
+    // In the middle of them the peer may pause again.
+    for (const message of this.#replies?.takeKept() ?? []) this.deliverReply(message);
     this.#creditAll();
   }
 
@@ -504,11 +506,11 @@ export class Channel implements port.Channel {
     this.paused = true;
     this.#target = undefined;
     this.#cancelTimeout?.();
-    const messages = this.#unacked.takeAll();
-    if (this.#transaction) messages.push(...this.#transaction.end().settlements.flatMap((batch) => batch.messages));
-    this.#requeue(messages, false);
+    const settled = this.#transaction?.end().settlements.flatMap((batch) => batch.messages) ?? [];
+    this.#requeue([...this.#unacked.takeAll(), ...settled], false);
     this.#endReplies();
-    for (const consumer of [...this.#consumers.values()]) this.#removeConsumer(consumer);
+    // The last first: a single active consumer is mostly the first of many, and none of those here is to succeed it.
+    for (const consumer of [...this.#consumers.values()].reverse()) this.#removeConsumer(consumer);
     this.connection.channelClosed(this);
   }
 
@@ -528,9 +530,12 @@ export class Channel implements port.Channel {
     this.#hand(consumer.events, consumer.queue, message, ++this.#lastTag, redelivered);
   }
 
-  /** For the router: hands a direct reply to the requester on this channel. */
-  deliverReply(message: Message): void {
-    if (this.#replies !== undefined) this.#hand(this.#replies.events, undefined, message, ++this.#lastTag, false);
+  /** For the router: hands a direct reply to the requester on this channel; false when he takes none. */
+  deliverReply(message: Message): boolean {
+    if (this.#replies === undefined) return false;
+    if (this.paused) return this.#replies.keep(message);
+    this.#hand(this.#replies.events, undefined, message, ++this.#lastTag, false);
+    return true;
   }
 
   #hand(events: ConsumerEvents, queue: Queue | undefined, message: Message, tag: number, redelivered: boolean): void {
@@ -632,7 +637,7 @@ function giveCredit(consumers: Iterable<Consumer>): void {
 }
 
 function declared(queue: Queue): port.QueueDeclared {
-  return { queue: queue.name, messageCount: queue.readyCount, consumerCount: queue.consumers.length };
+  return { queue: queue.name, messageCount: queue.readyCount, consumerCount: queue.consumers.size };
 }
 
 function unknownTag(deliveryTag: number): BrokerError {

@@ -13,7 +13,7 @@ interface Level {
 }
 
 export class ConsumerRound {
-  /** Highest priority first; a level stays while the queue lives, there are few. */
+  /** Highest priority first. */
   readonly #levels: Level[] = [];
 
   /** Lets a consumer in at the end of its level's round; nothing happens if it is in. */
@@ -26,14 +26,12 @@ export class ConsumerRound {
     level.turn = (level.turn + 1) % level.consumers.length;
   }
 
+  /** Takes out a consumer that will not come again, in the round or not. */
   leave(consumer: Consumer): void {
-    if (!consumer.inRound) return;
-    consumer.inRound = false;
     const level = this.#levelFor(consumer.priority);
-    const index = level.consumers.indexOf(consumer);
-    level.consumers.splice(index, 1);
-    if (index < level.turn) level.turn--;
-    if (level.turn >= level.consumers.length) level.turn = 0;
+    if (consumer.inRound) removeAt(level, level.consumers.indexOf(consumer));
+    // Priorities may be ever new ones; a level that others still use comes back by itself.
+    if (level.consumers.length === 0) this.#levels.splice(this.#levels.indexOf(level), 1);
   }
 
   /** The consumer whose turn it is and who has credit; undefined when nobody has. */
@@ -46,7 +44,7 @@ export class ConsumerRound {
           level.turn = level.turn + 1 < consumers.length ? level.turn + 1 : 0;
           return consumer;
         }
-        this.leave(consumer);
+        removeAt(level, level.turn);
       }
     }
     return undefined;
@@ -63,4 +61,11 @@ export class ConsumerRound {
     this.#levels.splice(index, 0, level);
     return level;
   }
+}
+
+function removeAt(level: Level, index: number): void {
+  const [consumer] = level.consumers.splice(index, 1);
+  if (consumer !== undefined) consumer.inRound = false;
+  if (index < level.turn) level.turn--;
+  if (level.turn >= level.consumers.length) level.turn = 0;
 }

@@ -14,7 +14,7 @@ export interface Timed {
 }
 
 /** Most items handled in one turn; the rest is due at once in the next, so that sockets are served in between. */
-const BATCH_MAX = 4096;
+const BATCH_MAX = 1024;
 
 export class Deadlines<T extends Timed> {
   readonly #clock: Clock;

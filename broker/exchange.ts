@@ -33,8 +33,8 @@ export interface Binding {
   readonly arguments: FieldTable;
 }
 
-/** Most routing keys whose answer an exchange keeps; then it begins anew. */
-const ROUTES_KEPT_MAX = 16_384;
+/** How much an exchange keeps, counting each routing key and each queue in its answer; then it begins anew. */
+const ROUTES_KEPT_MAX = 32_768;
 
 const NOWHERE: readonly Queue[] = [];
 
@@ -81,6 +81,7 @@ export class Exchange {
   readonly #host: ExchangeHost;
   readonly #matcher: Matcher<Binding>;
   #routes = new Map<string, readonly Queue[]>();
+  #routesKept = 0;
   #routesRevision = -1;
   #lastKey: string | undefined;
   #lastRoute: readonly Queue[] = NOWHERE;
@@ -137,7 +138,7 @@ export class Exchange {
     // Queues come and go without a change of routes, so this answer is looked up every time.
     if (this.isDefault) return this.#host.queueNamed(routingKey)?.asRoute ?? NOWHERE;
     if (this.#routesRevision !== this.#host.routesRevision) {
-      this.#routes.clear();
+      this.#forgetRoutes();
       this.#lastKey = undefined;
       this.#routesRevision = this.#host.routesRevision;
     }
@@ -160,11 +161,17 @@ export class Exchange {
       ? this.#walk(found, [routingKey], message)
       : { queues: distinctQueues(found), byKey: !this.#matcher.usesHeaders };
     if (!byKey) return queues;
-    if (this.#routes.size >= ROUTES_KEPT_MAX) this.#routes.clear();
+    if (this.#routesKept + queues.length >= ROUTES_KEPT_MAX) this.#forgetRoutes();
+    this.#routesKept += queues.length + 1;
     this.#routes.set(routingKey, queues);
     this.#lastKey = routingKey;
     this.#lastRoute = queues;
     return queues;
+  }
+
+  #forgetRoutes(): void {
+    this.#routes.clear();
+    this.#routesKept = 0;
   }
 
   #match(routingKey: string, message: Message): readonly Binding[] {

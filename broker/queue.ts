@@ -45,7 +45,7 @@ export class Queue {
   /** Bindings to this queue; kept by the virtual host. */
   readonly bindings = new Set<Binding>();
   /** In the order in which they came. */
-  readonly consumers: Consumer[] = [];
+  readonly consumers = new Set<Consumer>();
   /** This queue as the answer of a route; made once. */
   readonly asRoute: readonly Queue[] = [this];
   policy: EffectivePolicy;
@@ -198,10 +198,11 @@ export class Queue {
    */
   requeue(messages: readonly QueuedMessage[], returned: boolean): void {
     this.unackedCount -= messages.length;
-    if (this.deleted) return;
     const { observers, name: vhost } = this.#host;
     const back: QueuedMessage[] = [];
     for (const queued of messages.toSorted((a, b) => a.position - b.position)) {
+      // Before, or by a consumer of what was buried just now.
+      if (this.deleted) return;
       queued.consumer = undefined;
       queued.returnCount++;
       if (queued.returnCount > this.#settings.deliveryLimit) {
@@ -232,6 +233,7 @@ export class Queue {
   }
 
   #putBack(queued: QueuedMessage): void {
+    if (this.deleted) return;
     queued.place = Place.ready;
     this.#ready.putBack(queued);
     this.#joinReady(queued);
@@ -260,26 +262,26 @@ export class Queue {
     this.#cancelRetirement?.();
     this.#cancelRetirement = undefined;
     const { expiresMs } = this.#settings;
-    if (expiresMs === undefined || this.deleted || this.consumers.length > 0) return;
+    if (expiresMs === undefined || this.deleted || this.consumers.size > 0) return;
     this.#cancelRetirement = this.#host.clock.schedule(expiresMs, () => this.#host.retire(this));
   }
 
   /** Adds a consumer, which gets messages once `start` has been called for it. Throws access-refused. */
   addConsumer(consumer: Consumer): void {
-    const first = this.consumers[0];
+    const [first] = this.consumers;
     const single = this.#settings.singleActiveConsumer;
     if (first?.exclusive || (consumer.exclusive && (first !== undefined || single))) {
       throw new BrokerError('access-refused', `queue '${this.name}' in vhost '${this.#host.name}' in exclusive use`);
     }
-    this.consumers.push(consumer);
+    this.consumers.add(consumer);
     this.touch();
   }
 
   /** The peer knows of the consumer: it may have messages, unless a single active one is before it. */
   start(consumer: Consumer): void {
-    if (!this.consumers.includes(consumer)) return;
+    if (!this.consumers.has(consumer)) return;
     consumer.known = true;
-    if (this.#settings.singleActiveConsumer && this.consumers.some((other) => other.active)) return;
+    if (this.#settings.singleActiveConsumer && this.#hasActive()) return;
     consumer.active = true;
     this.credit(consumer);
   }
@@ -297,23 +299,27 @@ export class Queue {
 
   /** Ends a consumer; an auto-delete queue goes with its last one. */
   removeConsumer(consumer: Consumer): void {
-    const index = this.consumers.indexOf(consumer);
-    if (index < 0) return;
-    this.consumers.splice(index, 1);
+    if (!this.consumers.delete(consumer)) return;
     this.#round.leave(consumer);
     const wasActive = consumer.active;
     consumer.active = false;
     if (this.deleted) return;
-    if (this.consumers.length === 0 && this.autoDelete) this.#host.retire(this);
+    if (this.consumers.size === 0 && this.autoDelete) this.#host.retire(this);
     else if (wasActive && this.#settings.singleActiveConsumer) this.#promote();
     this.touch();
   }
 
+  #hasActive(): boolean {
+    for (const consumer of this.consumers) if (consumer.active) return true;
+    return false;
+  }
+
   /** The next in line becomes the single active consumer: the highest priority, of those the first to come. */
   #promote(): void {
-    const known = this.consumers.filter((consumer) => consumer.known);
-    const highest = Math.max(...known.map((consumer) => consumer.priority));
-    const next = known.find((consumer) => consumer.priority === highest);
+    let next: Consumer | undefined;
+    for (const consumer of this.consumers) {
+      if (consumer.known && (next === undefined || consumer.priority > next.priority)) next = consumer;
+    }
     if (next !== undefined) this.start(next);
   }
 
@@ -321,10 +327,10 @@ export class Queue {
   close(reason: CancelReason): number {
     this.deleted = true;
     this.touch();
-    for (const consumer of [...this.consumers]) consumer.channel.consumerCancelled(consumer, reason);
     const count = this.purge();
     this.#expiring?.clear();
     this.#held?.clear();
+    for (const consumer of [...this.consumers]) consumer.channel.consumerCancelled(consumer, reason);
     return count;
   }
 

@@ -21,13 +21,22 @@ interface Death {
   readonly reason: DeathReason;
 }
 
+/** Most dead letters in one turn of the event loop; the rest follows in the next ones, with sockets served in between. */
+const DEATHS_PER_TURN_MAX = 128;
+
 export class Router {
   readonly delayed: DelayedMessages;
   readonly #host: ExchangeHost & { readonly name: string };
   readonly #clock: Clock;
   readonly #observers: Observers;
   readonly #replies: ReplyConsumers;
-  readonly #deaths: Death[] = [];
+  /** Deaths to be dealt with, from `#nextDeath` on; and before the next, those that follow from the last one, reversed. */
+  #deaths: Death[] = [];
+  #nextDeath = 0;
+  readonly #chain: Death[] = [];
+  /** Deaths that the burial under way leads to. */
+  readonly #again: Death[] = [];
+  #inBurial = false;
   #burying = false;
 
   constructor(
@@ -82,14 +91,35 @@ export class Router {
 
   /**
    * Publishes a message that died in `queue` to the queue's dead-letter exchange; an exchange that is not there drops it.
-   * One that dies again on arrival is dealt with after it, not inside: it may be handed on through thousands of queues.
+   * One that dies again on arrival is dealt with after it, not inside, and before the next: it may be handed on through
+   * thousands of queues, and through many of them at once.
    */
   deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
-    this.#deaths.push({ queue, message, reason });
+    (this.#inBurial ? this.#again : this.#deaths).push({ queue, message, reason });
     if (this.#burying) return;
     this.#burying = true;
-    for (let death = this.#deaths.shift(); death !== undefined; death = this.#deaths.shift()) this.#bury(death);
-    this.#burying = false;
+    this.#buryAll();
+  }
+
+  #buryAll(): void {
+    for (let count = 0; count < DEATHS_PER_TURN_MAX; count++) {
+      const death = this.#chain.pop() ?? this.#deaths[this.#nextDeath++];
+      if (death === undefined) {
+        this.#deaths = [];
+        this.#nextDeath = 0;
+        this.#burying = false;
+        return;
+      }
+      this.#inBurial = true;
+      this.#bury(death);
+      this.#inBurial = false;
+      for (let again = this.#again.pop(); again !== undefined; again = this.#again.pop()) this.#chain.push(again);
+    }
+    if (this.#nextDeath * 2 > this.#deaths.length) {
+      this.#deaths = this.#deaths.slice(this.#nextDeath);
+      this.#nextDeath = 0;
+    }
+    this.#clock.defer(() => this.#buryAll());
   }
 
   #bury({ queue, message, reason }: Death): void {

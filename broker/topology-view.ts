@@ -47,7 +47,7 @@ function queueView(queue: Queue): QueueView {
     messagesUnacked: queue.unackedCount,
     messagesDelayed: queue.heldCount,
     messageBytesReady: queue.readyBytes,
-    consumers: queue.consumers.map(consumerView),
+    consumers: Array.from(queue.consumers, consumerView),
   };
 }
 

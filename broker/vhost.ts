@@ -192,7 +192,7 @@ export class VirtualHost implements QueueHost {
 
   /** How many ready messages went with the queue. */
   deleteQueue(queue: Queue, options: { readonly ifUnused?: boolean; readonly ifEmpty?: boolean } = {}): number {
-    if (options.ifUnused && queue.consumers.length > 0) {
+    if (options.ifUnused && queue.consumers.size > 0) {
       throw new BrokerError('precondition-failed', `${this.#queue(queue.name)} in use`);
     }
     if (options.ifEmpty && queue.readyCount > 0) {

@@ -30,6 +30,9 @@ const TRACE = createTrace('amqp');
 const HEARTBEAT_FRAME = Buffer.from([FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END]);
 /** Payloads to a peer that set no limit. */
 const UNLIMITED_PAYLOAD_BYTES = 0x7fffffff;
+/** After so many control methods in a row, the other connections have their turn. */
+const VERBS_PER_TURN = 32;
+
 const EVERY_HALT = Halt.control | Halt.alarm | Halt.stuck;
 
 type State = 'opening' | 'handshake' | 'running' | 'closing' | 'closed';
@@ -56,6 +59,8 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   #opening: Buffer = Buffer.alloc(0);
   #agreement: Agreement | undefined;
   #alarms: readonly Alarm[] = [];
+  /** Control methods carried out. */
+  #verbs = 0;
   /** The peer has been told that it is blocked. */
   #toldBlocked = false;
   #holdingConfirms: AmqpChannel[] = [];
@@ -219,7 +224,8 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
 
   awaitVerb(verb: Promise<void>, channel: AmqpChannel | undefined, method: number): void {
     this.#input.halt(Halt.control);
-    const goOn = (): void => this.#input.resume(Halt.control);
+    const resume = (): void => this.#input.resume(Halt.control);
+    const goOn = ++this.#verbs % VERBS_PER_TURN === 0 ? (): void => void setImmediate(resume) : resume;
     verb.then(goOn, (error: unknown) => {
       if (error instanceof SilentClose) this.#finish();
       else this.#frames.fail(error, channel, error instanceof LoginRefused ? 0 : method);

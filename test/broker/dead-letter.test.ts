@@ -252,6 +252,8 @@ describe('dead-lettering', () => {
     for (let index = 0; index < count; index++) await queueTo(`q${index}`, `q${index + 1}`, args);
     await channel.declareQueue({ queue: `q${count}` });
     send(channel, 'q0', 'long');
+    expect(await core.drain(`q${count}`)).toEqual([]); // others have their turn in between
+    core.clock.turn();
     const [message] = await core.drain(`q${count}`);
     expect(message === undefined ? 0 : deathsOf(message).length).toBe(count);
   });
