@@ -78,6 +78,42 @@ describe('B21: confirms', () => {
     expect(await channel.drain(roomy)).toEqual(['fits', 'does not', 'fits']);
   });
 
+  it('B21: in a burst each publish gets its own verdict', async () => {
+    const channel = await broker.channel();
+    const full = await channel.queue(broker.fresh('q'), { 'x-max-length': 0, 'x-overflow': 'reject-publish' });
+    const roomy = await channel.queue(broker.fresh('q'));
+    await channel.call('confirm.select');
+    const fits = Array.from({ length: 200 }, (_, index) => index % 3 !== 0 && index % 7 !== 0);
+    for (const fit of fits) channel.publish('', fit ? roomy : full, 'x');
+    expect(await channel.confirms(fits.length)).toEqual(fits);
+    expect(channel.pending).toEqual([]);
+  });
+
+  it('B21: in a burst too, what is returned is returned before it is acked', async () => {
+    const channel = await broker.channel();
+    const queue = await channel.queue(broker.fresh('q'));
+    await channel.call('confirm.select');
+    const count = 100;
+    for (let sequence = 1; sequence <= count; sequence++) {
+      channel.publish('', sequence % 2 === 0 ? queue : 'nobody', String(sequence), {}, { mandatory: true });
+    }
+    const returned = new Set<number>();
+    const settled = new Set<number>();
+    while (settled.size < count) {
+      const next = await channel.next();
+      if (next.name === 'basic.return') {
+        returned.add(Number(next.text));
+        continue;
+      }
+      expect(next.name).toBe('basic.ack');
+      for (let sequence = next.args.multiple ? 1 : next.tag; sequence <= next.tag; sequence++) {
+        if (sequence % 2 === 1) expect(returned).toContain(sequence);
+        settled.add(sequence);
+      }
+    }
+    expect(returned.size).toBe(count / 2);
+  });
+
   it('B21: a consumer that has it at once makes no difference', async () => {
     const channel = await broker.channel();
     const queue = await channel.queue(broker.fresh('q'), {}, { durable: true });
