@@ -93,6 +93,14 @@ const OBJECT_PROPERTIES: PropertiesCodec = {
   rewrite: (block) => block,
 };
 
+/** A message with a larger share than one in so many of its chunk may as well keep the chunk. */
+const COMPACT_SHARE_MIN = 4;
+
+/** Messages copied for keeping lie together in slabs of this size: so much the last of them may hold in vain. */
+const SLAB_BYTES = 4096;
+let slab = new Uint8Array(0);
+let slabEnd = 0;
+
 export class Message {
   readonly exchange: string;
   readonly routingKey: string;
@@ -107,10 +115,14 @@ export class Message {
   /** A set of `Trait` bits. */
   readonly traits: number;
   #properties: MessageProperties | undefined;
+  #compact: Message | undefined;
   #encodedBy: PropertiesCodec | undefined;
   #encoded: Uint8Array | undefined;
 
-  /** For doors on their hot path; programs use `createMessage`. Offsets are into `content`, ends exclusive. */
+  /**
+   * For doors on their hot path; programs use `createMessage`. Offsets are into `content`, ends exclusive; the property
+   * block lies before the body, with next to nothing between them.
+   */
   constructor(
     exchange: string,
     routingKey: string,
@@ -133,6 +145,7 @@ export class Message {
     this.codec = codec;
     this.traits = traits;
     this.#properties = properties;
+    this.#compact = undefined;
     this.#encodedBy = undefined;
     this.#encoded = undefined;
   }
@@ -193,6 +206,41 @@ export class Message {
       this.codec,
       traits,
       properties,
+    );
+  }
+
+  /**
+   * The same message for keeping: without the chunk it came in, if that is far larger than the message. Always the same
+   * answer, so that queues which keep one message share it.
+   */
+  compact(): Message {
+    const bytes = this.bodyEnd - this.propertiesStart;
+    if (this.content.length <= SLAB_BYTES || bytes * COMPACT_SHARE_MIN > this.content.length) return this;
+    this.#compact ??= this.#copy(bytes);
+    return this.#compact;
+  }
+
+  /** Property block and body lie close together in that order, so that one copy takes both. */
+  #copy(bytes: number): Message {
+    if (slab.length - slabEnd < bytes) {
+      slab = new Uint8Array(Math.max(SLAB_BYTES, bytes));
+      slabEnd = 0;
+    }
+    const { exchange, routingKey, codec, traits, propertiesStart, propertiesEnd, bodyStart, bodyEnd } = this;
+    const moved = slabEnd - propertiesStart;
+    slab.set(this.content.subarray(propertiesStart, bodyEnd), slabEnd);
+    slabEnd += bytes;
+    return new Message(
+      exchange,
+      routingKey,
+      slab,
+      propertiesStart + moved,
+      propertiesEnd + moved,
+      bodyStart + moved,
+      bodyEnd + moved,
+      codec,
+      traits,
+      this.#properties,
     );
   }
 

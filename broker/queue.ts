@@ -227,6 +227,7 @@ export class Queue {
       this.#dropOverflow();
       this.dispatch();
     });
+    queued.compact();
     queued.place = Place.held;
     this.#held.add(queued, this.#host.clock.now() + retryDelayMs(retry, queued.returnCount));
     return true;
@@ -242,10 +243,9 @@ export class Queue {
   /** Removes all ready messages; how many they were. */
   purge(): number {
     const purged = this.#ready.clear();
-    for (const queued of purged) {
-      this.#leaveReady(queued);
-      queued.place = Place.gone;
-    }
+    this.readyBytes = 0;
+    this.#expiring?.clear();
+    for (const queued of purged) queued.place = Place.gone;
     return purged.length;
   }
 
@@ -328,7 +328,6 @@ export class Queue {
     this.deleted = true;
     this.touch();
     const count = this.purge();
-    this.#expiring?.clear();
     this.#held?.clear();
     for (const consumer of [...this.consumers]) consumer.channel.consumerCancelled(consumer, reason);
     return count;
@@ -353,6 +352,7 @@ export class Queue {
 
   /** Bookkeeping for a message that has just entered the ready list; one that is past its time leaves again. */
   #joinReady(queued: QueuedMessage): void {
+    queued.compact();
     this.readyBytes += queued.message.bodyBytes;
     if (queued.expiresAtMs === Number.POSITIVE_INFINITY) return;
     this.#expiring ??= new Deadlines(this.#host.clock, (due) => this.#removeExpired(due));

@@ -8,7 +8,7 @@ export const Place = { ready: 0, unacked: 1, held: 2, gone: 3 } as const;
 
 export class QueuedMessage {
   readonly queue: Queue;
-  readonly message: Message;
+  message: Message;
   /** Order of arrival in the queue; never changes, so that a returning message finds its old place. */
   readonly position: number;
   /** 0 to the queue's maximum. */
@@ -41,5 +41,10 @@ export class QueuedMessage {
     this.consumer = consumer;
     this.deliveryTag = deliveryTag;
     this.ackDueMs = 0;
+  }
+
+  /** It will stay for a while: it is kept without the chunk that it came in. */
+  compact(): void {
+    this.message = this.message.compact();
   }
 }

@@ -72,10 +72,13 @@ export class ReadyList {
 
   /** Takes all, in order. */
   clear(): QueuedMessage[] {
-    const items: QueuedMessage[] = [];
-    for (let item = this.shift(); item !== undefined; item = this.shift()) items.push(item);
+    const items = this.toArray();
+    this.size = 0;
     this.#ring = [];
     this.#head = 0;
+    this.#count = 0;
+    this.#stragglers = [];
+    this.#marks = 0;
     return items;
   }
 

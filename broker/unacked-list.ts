@@ -17,7 +17,9 @@ export class UnackedList {
   #base = 1;
   #span = 0;
   #inRing = 0;
-  readonly #strays = new Map<number, QueuedMessage>();
+  #strays = new Map<number, QueuedMessage>();
+  /** False when the map may be out of the order of tags. */
+  #straysSorted = true;
 
   /** Adds a delivery whose tag is above all others' so far. */
   add(queued: QueuedMessage): void {
@@ -60,8 +62,13 @@ export class UnackedList {
 
   /** Takes all up to and including `tag`, in order. */
   takeThrough(tag: number): QueuedMessage[] {
-    const taken = this.#sortedStrays().filter((queued) => queued.deliveryTag <= tag);
-    for (const queued of taken) this.#strays.delete(queued.deliveryTag);
+    const taken: QueuedMessage[] = [];
+    this.#sortStrays();
+    for (const stray of this.#strays.values()) {
+      if (stray.deliveryTag > tag) break;
+      taken.push(stray);
+    }
+    for (const stray of taken) this.#strays.delete(stray.deliveryTag);
     this.size -= taken.length;
     const end = Math.min(tag, this.#base + this.#span - 1);
     for (let next = this.#base; next <= end && this.#inRing > 0; next++) {
@@ -82,6 +89,7 @@ export class UnackedList {
     this.size++;
     if (tag < this.#base) {
       this.#strays.set(tag, queued);
+      this.#straysSorted = false;
       return;
     }
     this.#ring[tag & (this.#ring.length - 1)] = queued;
@@ -108,7 +116,12 @@ export class UnackedList {
   #makeRoom(tag: number): void {
     const ring = this.#ring;
     if (ring.length > RING_MIN && this.#inRing < ring.length * DENSITY_MIN) {
-      for (const queued of ring) if (queued !== undefined) this.#strays.set(queued.deliveryTag, queued);
+      for (let index = 0; index < this.#span; index++) {
+        const queued = ring[(this.#base + index) & (ring.length - 1)];
+        if (queued === undefined) continue;
+        queued.compact();
+        this.#strays.set(queued.deliveryTag, queued);
+      }
       ring.fill(undefined);
       this.#inRing = 0;
       this.#base = tag;
@@ -120,8 +133,10 @@ export class UnackedList {
     this.#ring = larger;
   }
 
-  #sortedStrays(): QueuedMessage[] {
-    if (this.#strays.size === 0) return [];
-    return [...this.#strays.values()].sort((a, b) => a.deliveryTag - b.deliveryTag);
+  #sortStrays(): void {
+    if (this.#straysSorted) return;
+    const sorted = [...this.#strays].sort(([a], [b]) => a - b);
+    this.#strays = new Map(sorted);
+    this.#straysSorted = true;
   }
 }

@@ -13,9 +13,11 @@ export class DirectMatcher<B extends Bound> implements Matcher<B> {
   }
 
   remove(binding: B): void {
-    const left = this.#byKey.get(binding.bindingKey)?.filter((other) => other !== binding) ?? [];
-    if (left.length > 0) this.#byKey.set(binding.bindingKey, left);
-    else this.#byKey.delete(binding.bindingKey);
+    const bindings = this.#byKey.get(binding.bindingKey);
+    const index = bindings?.indexOf(binding) ?? -1;
+    if (index < 0) return;
+    bindings?.splice(index, 1);
+    if (bindings?.length === 0) this.#byKey.delete(binding.bindingKey);
   }
 
   match(routingKey: string, _headers: FieldTable, found: B[]): void {
