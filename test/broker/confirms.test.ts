@@ -56,9 +56,9 @@ describe('confirms and returns', () => {
     expect(await core.drainBodies('q')).toEqual(['2']);
   });
 
-  it('one queue of several that refuses is a nack; the others have it all the same', async () => {
+  it.each([[['full', 'q']], [['q', 'full']]])('one queue of several that refuses is a nack: %j', async (queues) => {
     await channel.declareQueue({ queue: 'full', arguments: { 'x-max-length': 1, 'x-overflow': 'reject-publish' } });
-    for (const destination of ['q', 'full']) {
+    for (const destination of queues) {
       await channel.bind({ source: 'amq.fanout', destination, destinationKind: 'queue', bindingKey: '' });
     }
     await channel.confirmSelect();
@@ -66,6 +66,7 @@ describe('confirms and returns', () => {
     mandatory('', '3', 'amq.fanout');
     expect(told).toEqual(['ack 1', 'nack 2', 'nack 3']);
     expect(await core.drainBodies('full')).toEqual(['1']);
+    // The others have it all the same.
     expect(await core.drainBodies('q')).toEqual(['1', '2', '3']);
   });
 

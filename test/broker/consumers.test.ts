@@ -141,22 +141,71 @@ describe('a consumer', () => {
     expect(inbox.cancelled).toEqual([]);
   });
 
-  it('what it held of a deleted queue is gone, however it settles it', async () => {
+  it('gets nothing more of a queue that is being deleted, though others of it free credit at that', async () => {
+    for (const body of ['1', '2', '3', '4']) send(channel, 'q', body);
+    channel.prefetch(1);
+    const first = new Inbox();
+    const onCancel = first.onCancel.bind(first);
+    first.onCancel = (reason, explanation) => {
+      onCancel(reason, explanation);
+      channel.ack(0, true);
+    };
+    await channel.consume({ queue: 'q' }, first);
+    const second = await core.consume(channel, 'q');
+    expect(await core.channel().deleteQueue('q')).toBe(2);
+    expect([first.bodies, second.bodies]).toEqual([['1'], ['2']]);
+  });
+});
+
+describe('what was delivered of a queue that is deleted', () => {
+  const args = {
+    'x-dead-letter-exchange': '',
+    'x-dead-letter-routing-key': 'dead',
+    'x-delivery-limit': 1,
+    'x-message-ttl': 1000,
+  };
+
+  beforeEach(async () => {
     await channel.declareQueue({ queue: 'dead' });
-    await channel.declareQueue({
-      queue: 'doomed',
-      arguments: { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'dead' },
-    });
+    await channel.declareQueue({ queue: 'doomed', arguments: args });
     for (const body of ['1', '2', '3']) send(channel, 'doomed', body);
+  });
+
+  it('is gone, however it is settled, and does not die later', async () => {
     await core.consume(channel, 'doomed');
     await channel.deleteQueue('doomed');
     await channel.declareQueue({ queue: 'doomed' });
     channel.reject(1);
     channel.reject(2, { requeue: true });
     channel.close();
+    core.clock.advance(10_000);
     expect(await core.queue('doomed')).toMatchObject({ messagesReady: 0, messagesUnacked: 0 });
     expect(await core.queue('dead')).toMatchObject({ messagesReady: 0 });
   });
+
+  it.each([{}, { 'x-delayed-retry-min': 10 }])(
+    'is gone, also when that happens while it comes back: %j',
+    async (more) => {
+      await channel.deleteQueue('doomed');
+      await channel.declareQueue({ queue: 'doomed', arguments: { ...args, ...more, 'x-delivery-limit': 1 } });
+      for (const body of ['1', '2']) send(channel, 'doomed', body);
+      const tag = (await channel.get('doomed'))?.deliveryTag ?? 0;
+      channel.reject(tag, { requeue: true });
+      core.clock.advance(10);
+      await channel.get('doomed');
+      await channel.get('doomed');
+      const dead = await core.consume(
+        core.channel(),
+        'dead',
+        { noAck: true },
+        () => void channel.deleteQueue('doomed'),
+      );
+      // The first is dead by now, and its consumer deletes the queue; the second would go back.
+      channel.reject(0, { multiple: true, requeue: true });
+      core.clock.advance(10_000);
+      expect(dead.bodies).toEqual(['1']);
+    },
+  );
 });
 
 describe('an exclusive consumer', () => {

@@ -86,6 +86,16 @@ describe('Deadlines', () => {
     expect(compared.fired).toEqual(ids);
   });
 
+  it('keeps its order when one leaves from another branch than the last to come', () => {
+    const compared = new Compared();
+    const inMs = [1, 10, 2, 11, 12, 3, 4, 20, 21, 22, 23, 5, 6, 7, 8];
+    for (const one of inMs) compared.add(one);
+    compared.delete(inMs.indexOf(11));
+    const wanted = compared.advance(30);
+    expect(compared.fired).toEqual(wanted);
+    expect(wanted).toHaveLength(inMs.length - 1);
+  });
+
   it('nothing is due early, and everything on time', () => {
     const compared = new Compared();
     compared.add(10);
