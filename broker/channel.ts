@@ -249,7 +249,12 @@ export class Channel implements port.Channel {
     this.#authorize('read', 'queue', name);
     const queue = this.#vhost.requireQueue(name, this.connection);
     queue.touch();
-    const fetched = queue.fetch(noAck);
+    let fetched = queue.fetch(noAck);
+    while (fetched === undefined && queue.overdue) {
+      await new Promise<void>((resolve) => this.#vhost.clock.defer(resolve));
+      this.#requireOpen();
+      fetched = queue.fetch(noAck);
+    }
     if (fetched === undefined) return undefined;
     const { queued, message } = fetched;
     const deliveryTag = ++this.#lastTag;

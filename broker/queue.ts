@@ -33,6 +33,9 @@ export interface QueueHost {
   retire(queue: Queue): void;
 }
 
+/** Most expired messages that stand before the next one and leave in one turn of the event loop. */
+const EXPIRED_PER_TURN_MAX = 1024;
+
 export class Queue {
   readonly name: string;
   readonly durable: boolean;
@@ -51,6 +54,8 @@ export class Queue {
   policy: EffectivePolicy;
   unackedCount = 0;
   readyBytes = 0;
+  /** See `take`. */
+  overdue = false;
   deleted = false;
 
   readonly #host: QueueHost;
@@ -149,15 +154,26 @@ export class Queue {
     this.#dropOverflow();
   }
 
-  /** Takes the next message that has not expired out of the ready ones; undefined when there is none. */
+  /**
+   * Takes the next message that has not expired out of the ready ones; undefined when there is none, or none before a
+   * great many that have expired: then `overdue` is true until the next turn, in which the queue dispatches again.
+   */
   take(): QueuedMessage | undefined {
-    for (;;) {
+    for (let count = 0; count < EXPIRED_PER_TURN_MAX; count++) {
       const queued = this.#ready.shift();
       if (queued === undefined) return undefined;
       this.#leaveReady(queued);
       if (!this.#isPast(queued)) return queued;
       this.#expire(queued);
     }
+    if (!this.overdue) {
+      this.overdue = true;
+      this.#host.clock.defer(() => {
+        this.overdue = false;
+        this.dispatch();
+      });
+    }
+    return undefined;
   }
 
   /** What the peer gets to see of a queued message: with its delivery count, where the queue keeps one. */
