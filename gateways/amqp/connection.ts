@@ -202,14 +202,15 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
     }
     if (name === 'connection.close') return this.#onPeerClose();
     if (name === 'connection.update-secret') {
-      return this.#onUpdateSecret(decodeArguments(name, octets, start, end).newSecret as Uint8Array);
+      decodeArguments(name, octets, start, end);
+      return this.#onUpdateSecret();
     }
     if (name === undefined) throw new ReplyError(503, 'unimplemented method');
     throw new ReplyError(504, 'unexpected method in connection state running');
   }
 
-  async #onUpdateSecret(secret: Uint8Array): Promise<void> {
-    this.connection?.renew(await this.#handshake.renew(secret));
+  async #onUpdateSecret(): Promise<void> {
+    this.connection?.renew(await this.#handshake.renew());
     this.send('connection.update-secret-ok', {});
   }
 

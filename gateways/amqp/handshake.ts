@@ -15,7 +15,6 @@ import { type PeerAddress, peerName } from '../gateway.ts';
 import { FRAME_MAX_FLOOR_BYTES } from './constants.ts';
 import { ReplyError } from './errors.ts';
 import { decodeArguments, type MethodArguments, type MethodName } from './methods.ts';
-import { decodeText } from './octets.ts';
 import type { ResolvedOptions } from './options.ts';
 import { type Login, type Mechanism, mechanismFor, offeredMechanisms } from './sasl.ts';
 
@@ -182,14 +181,14 @@ export class Handshake {
   }
 
   /**
-   * connection.update-secret: proves the same user anew. Throws not-allowed when he cannot, or has another name.
-   * [RabbitMQ: update-secret]
+   * connection.update-secret: looks anew at who this user is by now. Throws not-allowed when he may not be here any more.
+   * The secret itself is for backends whose tokens expire; a password proved once stays proved, and amqplib's own suite
+   * sends any. [RabbitMQ: update-secret]
    */
-  async renew(secret: Uint8Array): Promise<Principal> {
+  async renew(): Promise<Principal> {
     const { broker, peer } = this.#host;
-    const password = decodeText(secret, 0, secret.length);
     try {
-      return await broker.authenticate({ username: this.username, password, loopback: peer.loopback });
+      return await broker.authenticate({ username: this.username, loopback: peer.loopback });
     } catch (error) {
       if (!(error instanceof BrokerError) || error.kind !== 'access-refused') throw error;
       throw new ReplyError(530, 'New secret was refused by one of the backends');
