@@ -64,6 +64,8 @@ function lint(folder: string, ...options: readonly string[]): Diagnostic[] {
 const RESTRICTED = 'lint/style/noRestrictedImports';
 const UNDECLARED = 'lint/correctness/noUndeclaredDependencies';
 const CYCLE = 'lint/suspicious/noImportCycles';
+/** Not an import rule, but easily lost: Biome may rename it with any version, and then says nothing. */
+const FLOATING = 'lint/nursery/noFloatingPromises';
 
 /** One file each: the rule it breaks, where it lies, what it says. */
 const VIOLATIONS: readonly (readonly [rule: string, file: string, code: string])[] = [
@@ -100,6 +102,16 @@ const VIOLATIONS: readonly (readonly [rule: string, file: string, code: string])
   ['R3', 'gateways/planted-test.ts', "export { a } from '../test/support/eventually.ts';"],
   ['R6', 'gateways/main.ts', "export { a } from '../test/support/eventually.ts';"],
   [UNDECLARED, 'gateways/planted-development.ts', "export { test } from 'vitest';"],
+  [
+    FLOATING,
+    'broker/planted-promise.ts',
+    "import { later } from './innocent-promise.ts';\nexport function a(): void {\n  later();\n}",
+  ],
+  [
+    FLOATING,
+    'gateways/stomp/planted-promise.ts',
+    "import type { Later } from '../../broker/port.ts';\nexport function a(later: Later): void {\n  later.go();\n}",
+  ],
   ['R7', 'scripts/planted-package.ts', "export { a } from 'ws';"],
   ['R7', 'scripts/planted-shipped.ts', "export { a } from '../dist/gateways/config.js';"],
 ];
@@ -124,6 +136,12 @@ const ALLOWED: readonly (readonly [file: string, code: string])[] = [
   ['examples/toy/innocent.ts', "export { createBroker } from 'warren';\nexport { a } from './page.ts';"],
   ['broker/innocent-types-a.ts', "import type { B } from './innocent-types-b.ts';\nexport type A = B | 1;"],
   ['broker/innocent-types-b.ts', "import type { A } from './innocent-types-a.ts';\nexport type B = A[];"],
+  ['broker/port.ts', 'export interface Later {\n  go(): Promise<void>;\n}'],
+  ['broker/innocent-promise.ts', 'export async function later(): Promise<void> {}'],
+  [
+    'broker/innocent-void.ts',
+    "import { later } from './innocent-promise.ts';\nexport function a(): void {\n  void later();\n}",
+  ],
   ['scripts/innocent.ts', "export { spawn } from 'node:child_process';"],
   ['test/innocent.ts', "export { a } from '../gateways/amqp/session.ts';\nexport { test } from 'vitest';"],
 ];
