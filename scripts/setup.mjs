@@ -44,16 +44,20 @@ function setUp() {
   }
 }
 
+/** `engines` in package.json is ranges like `^20.19` (of that major version) and `>=22.12` between `||`. */
 function checkNode() {
-  const { engines } = readJson('package.json');
-  const needed = engines.node.replace('>=', '');
   const has = process.versions.node;
-  const [neededMajor, neededMinor] = needed.split('.').map(Number);
   const [major, minor] = has.split('.').map(Number);
-  if (major > neededMajor || (major === neededMajor && minor >= neededMinor)) return;
-  fail(
-    `Warren needs Node.js ${needed} or newer; this is ${has}. Get it from https://nodejs.org or with "nvm install 20".`,
-  );
+  const needed = readJson('package.json')
+    .engines.node.split('||')
+    .map((range) => {
+      const [, kind, from, fromMinor] = range.match(/^\s*(\^|>=)(\d+)\.(\d+)\s*$/);
+      const isIn = major === Number(from) ? minor >= Number(fromMinor) : kind === '>=' && major > Number(from);
+      return { isIn, text: kind === '^' ? `${from} (from ${from}.${fromMinor})` : `${from}.${fromMinor} or newer` };
+    });
+  if (needed.some(({ isIn }) => isIn)) return;
+  const versions = needed.map(({ text }) => text).join(' or ');
+  fail(`Warren needs Node.js ${versions}; this is ${has}. Get it from https://nodejs.org or with "nvm install 22".`);
 }
 
 /** Are the packages of package-lock.json, and no older ones, in node_modules? */
@@ -115,6 +119,10 @@ function npm(what, args) {
   fail(`"npm ${args.join(' ')}" did not work: ${result.error?.message ?? `its exit code is ${result.status}`}.`);
 }
 
+/**
+ * When a holder has died, two who wait could both find it dead and the second remove the lock of the first. It takes a kill
+ * in the middle of a setup and the same millisecond; deleting node_modules mends it.
+ */
 function lock() {
   const mine = `${LOCK}.${process.pid}`;
   writeFileSync(mine, String(process.pid));

@@ -36,7 +36,7 @@ function lockDependency(folder: string, version: string): void {
   write(folder, 'package-lock.json', JSON.stringify({ ...SMALL, lockfileVersion: 3, packages }));
 }
 
-function makeProject(engines = { node: '>=20.11' }): string {
+function makeProject(engines = { node: '^20.19 || >=22.12' }): string {
   const folder = mkdtempSync(join(tmpdir(), 'warren-setup-'));
   folders.push(folder);
   mkdirSync(join(folder, 'scripts'));
@@ -116,8 +116,16 @@ describe('the set-up of a clone', () => {
   });
 
   it('says which Node is needed', async () => {
-    const { code, output } = await setUp(makeProject({ node: '>=99.1' }));
+    const { code, output } = await setUp(makeProject({ node: '^18.99 || >=99.1' }));
     expect(code).toBe(1);
-    expect(output).toContain(`Warren needs Node.js 99.1 or newer; this is ${process.versions.node}.`);
+    expect(output).toContain(`Warren needs Node.js 18 (from 18.99) or 99.1 or newer; this is ${process.versions.node}.`);
+  });
+
+  it('takes a Node that is in any of the ranges, and none that is older than its own', async () => {
+    const [major, minor] = process.versions.node.split('.').map(Number);
+    const fitting = [`^${major}.${minor} || >=99.1`, '>=0.1', `^0.1 || >=${major}.0`];
+    for (const node of fitting) expect((await setUp(makeProject({ node }))).code, node).toBe(0);
+    const others = [`^${major}.999 || >=99.1`, '^0.1 || >=99.1', `>=${major}.999`];
+    for (const node of others) expect((await setUp(makeProject({ node }))).code, node).toBe(1);
   });
 });
