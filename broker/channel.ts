@@ -2,6 +2,8 @@
  * A channel: the delivery tags, unacked deliveries, prefetch, confirms, transaction and consumers of one conversation,
  * once for all protocols. Rights are asked here, before anything is looked up, as RabbitMQ does.
  */
+import { AckDeadlines } from './ack-deadlines.ts';
+import { callOut, rethrowLater } from './assert.ts';
 import type { Connection } from './connection.ts';
 import { Consumer } from './consumer.ts';
 import type { Exchange } from './exchange.ts';
@@ -11,28 +13,15 @@ import { type Message, Trait } from './message.ts';
 import type { Permissions } from './permissions.ts';
 import type * as port from './port.ts';
 import { BrokerError, type CancelReason, type ChannelEvents, type ConsumerEvents } from './port.ts';
+import { PublishGuard } from './publish-guard.ts';
 import type { Queue } from './queue.ts';
-import { consumerPriority, copyKeys } from './queue-settings.ts';
+import { consumerPriority } from './queue-settings.ts';
 import type { QueuedMessage } from './queued-message.ts';
 import { REPLY_TO, ReplyConsumer } from './reply-consumers.ts';
 import { Outcome } from './router.ts';
 import { Transaction } from './transaction.ts';
 import { UnackedList } from './unacked-list.ts';
 import { requireUnreserved, type VirtualHost } from './vhost.ts';
-
-/** Properties at which `publish` must look before it routes. */
-const CHECKED_TRAITS = Trait.expiration | Trait.userId | Trait.replyTo | Trait.copies;
-
-/** Longest time to live of a message in milliseconds, RabbitMQ's bound: 100 years. */
-const EXPIRATION_MAX_MS = 100 * 365 * 24 * 3600 * 1000;
-
-/** The exchange last published to, with what was found about it: valid while nothing of that changes. */
-interface Target {
-  readonly name: string;
-  readonly exchange: Exchange;
-  readonly permissionsRevision: number;
-  readonly asksTopic: boolean;
-}
 
 export class Channel implements port.Channel {
   readonly connection: Connection;
@@ -45,9 +34,10 @@ export class Channel implements port.Channel {
   readonly #events: ChannelEvents;
   readonly #consumers = new Map<string, Consumer>();
   readonly #unacked = new UnackedList();
+  readonly #guard: PublishGuard;
+  readonly #ackDeadlines: AckDeadlines;
   #closed = false;
   #lastTag = 0;
-  #target: Target | undefined;
   /** For consumers made from now on, and for the channel as a whole; 0 = no limit. */
   #prefetch = 0;
   #prefetchGlobal = 0;
@@ -57,9 +47,6 @@ export class Channel implements port.Channel {
   #sequence = -1;
   #transaction: Transaction | undefined;
   #replies: ReplyConsumer | undefined;
-  /** When deliveries are looked at that should have been settled; milliseconds since 1970. */
-  #timeoutAtMs = Number.POSITIVE_INFINITY;
-  #cancelTimeout: (() => void) | undefined;
   /** True while a verb of this channel ends consumers of its own, who hear of it after its answer. */
   #answersFirst = false;
 
@@ -69,6 +56,8 @@ export class Channel implements port.Channel {
     this.#events = events;
     this.#vhost = connection.host;
     this.#permissions = connection.engine.permissions;
+    this.#guard = new PublishGuard(connection);
+    this.#ackDeadlines = new AckDeadlines(this.#vhost.clock, this.#unacked, (consumer) => this.#onLate(consumer));
   }
 
   /** Whether the channel's own prefetch leaves room for another delivery. */
@@ -232,7 +221,7 @@ export class Channel implements port.Channel {
     if (this.#consumers.get(consumer.tag) !== consumer) return;
     this.#removeConsumer(consumer);
     const notify = (): void => {
-      if (!this.#closed) consumer.events.onCancel(reason, explanations[reason](consumer));
+      if (!this.#closed) callOut(() => consumer.events.onCancel?.(reason, explanations[reason](consumer)));
     };
     if (this.#answersFirst) this.#vhost.clock.defer(notify);
     else notify();
@@ -297,7 +286,10 @@ export class Channel implements port.Channel {
   async txRollback(): Promise<void> {
     this.#requireOpen();
     for (const { messages } of this.#requireTransaction().end().settlements) {
-      for (const queued of messages) this.#unacked.restore(queued);
+      for (const queued of messages) {
+        this.#unacked.restore(queued);
+        this.#ackDeadlines.watch(queued);
+      }
     }
   }
 
@@ -307,14 +299,19 @@ export class Channel implements port.Channel {
   }
 
   publish(message: Message, mandatory = false): void {
-    const exchange = this.#targetFor(message);
-    const checked = (message.traits & CHECKED_TRAITS) === 0 ? message : this.#check(message);
-    if (this.#transaction !== undefined) this.#transaction.publish(exchange, checked, mandatory);
-    else if (this.#sequence < 0) this.#route(exchange, checked, mandatory);
+    if (this.#closed) this.#requireOpen();
+    const exchange = this.#guard.admit(message);
+    const addressed = (message.traits & Trait.replyTo) === 0 ? message : this.#withReplyAddress(message);
+    if (this.#transaction !== undefined) this.#transaction.publish(exchange, addressed, mandatory);
+    else if (this.#sequence < 0) this.#route(exchange, addressed, mandatory);
     else {
       const sequence = ++this.#sequence;
-      const outcome = this.#route(exchange, checked, mandatory);
-      this.#events.onConfirm(sequence, false, outcome !== Outcome.refused);
+      const outcome = this.#route(exchange, addressed, mandatory);
+      try {
+        this.#events.onConfirm(sequence, false, outcome !== Outcome.refused);
+      } catch (error) {
+        rethrowLater(error);
+      }
     }
   }
 
@@ -323,67 +320,14 @@ export class Channel implements port.Channel {
     if (outcome === Outcome.unroutable && mandatory) {
       const { observers, name: vhost } = this.#vhost;
       if (observers.active) observers.notify({ type: 'returned', vhost, message });
-      this.#events.onReturn(message);
+      callOut(() => this.#events.onReturn(message));
     }
     return outcome;
   }
 
-  /** The exchange of a message, if this channel may publish such a message to it. */
-  #targetFor(message: Message): Exchange {
-    let target = this.#target;
-    if (
-      target === undefined ||
-      target.name !== message.exchange ||
-      target.exchange.deleted ||
-      target.permissionsRevision !== this.#permissions.revision
-    ) {
-      target = this.#findTarget(message.exchange);
-      this.#target = target;
-    }
-    const { bodyBytesMax } = this.connection.engine;
-    if (message.bodyBytes > bodyBytesMax) {
-      throw new BrokerError(
-        'precondition-failed',
-        `message size ${message.bodyBytes} is larger than configured max size ${bodyBytesMax}`,
-      );
-    }
-    if (target.asksTopic) {
-      const { principal } = this.connection;
-      this.#permissions.authorizeTopic(principal, this.#vhost.name, 'write', target.name, message.routingKey);
-    }
-    return target.exchange;
-  }
-
-  #findTarget(name: string): Target {
-    this.#requireOpen();
-    this.#authorize('write', 'exchange', name);
-    const exchange = this.#vhost.requireExchange(name);
-    if (exchange.internal) {
-      throw new BrokerError(
-        'access-refused',
-        `cannot publish to internal exchange '${name}' in vhost '${this.#vhost.name}'`,
-      );
-    }
-    const asksTopic =
-      exchange.isTopic && this.#permissions.hasTopicPermission(this.connection.principal, this.#vhost.name, name);
-    return { name, exchange, permissionsRevision: this.#permissions.revision, asksTopic };
-  }
-
-  /** Looks at the properties that can be wrong, and gives a request for direct replies its address. */
-  #check(message: Message): Message {
-    const { expiration, userId, replyTo, headers = EMPTY_TABLE } = message.properties;
-    const { username, tags } = this.connection.principal;
-    if (expiration !== undefined) requireExpiration(expiration);
-    if (userId !== undefined && userId !== username && !tags.includes('impersonator')) {
-      throw new BrokerError(
-        'precondition-failed',
-        `user_id property set to '${userId}' but authenticated user was '${username}'`,
-      );
-    }
-    // Here and not when it is routed, which may be after a commit or a delay.
-    copyKeys(headers, 'CC');
-    copyKeys(headers, 'BCC');
-    if (replyTo !== REPLY_TO) return message;
+  /** A request for direct replies gets the address of this channel's requester. */
+  #withReplyAddress(message: Message): Message {
+    if (message.properties.replyTo !== REPLY_TO) return message;
     if (this.#replies === undefined) {
       throw new BrokerError('precondition-failed', 'fast reply consumer does not exist');
     }
@@ -408,11 +352,12 @@ export class Channel implements port.Channel {
       throw unknownTag(deliveryTag);
     }
     queued.queue.ack(queued);
+    const wasFull = !this.hasRoom;
     this.#release(queued);
     const { consumer } = queued;
     if (consumer === undefined) return;
-    if (this.#prefetchGlobal === 0) consumer.queue.credit(consumer);
-    else this.#creditAll(consumer);
+    if (wasFull) this.#creditAll(consumer);
+    else consumer.queue.credit(consumer);
   }
 
   reject(deliveryTag: number, options: port.RejectOptions = {}): void {
@@ -437,6 +382,7 @@ export class Channel implements port.Channel {
   }
 
   #settle(messages: readonly QueuedMessage[], verdict: 'ack' | 'discard'): void {
+    const wasFull = !this.hasRoom;
     for (const queued of messages) {
       this.#release(queued);
       if (verdict === 'ack') queued.queue.ack(queued);
@@ -446,7 +392,7 @@ export class Channel implements port.Channel {
         observers.notify({ type: 'acked', vhost, queue: queued.queue.name, message: queued.message });
       }
     }
-    this.#creditAfter(consumersOf(messages));
+    this.#creditAfter(consumersOf(messages), wasFull);
   }
 
   /** Gives messages back to their queues, and only then lets the queues deliver, so that order is kept. */
@@ -458,9 +404,10 @@ export class Channel implements port.Channel {
       else group.push(queued);
     }
     const consumers = consumersOf(messages);
+    const wasFull = !this.hasRoom;
     for (const queued of messages) this.#release(queued);
     for (const [queue, group] of byQueue) queue.requeue(group, returned);
-    this.#creditAfter(consumers);
+    this.#creditAfter(consumers, wasFull);
     for (const queue of byQueue.keys()) queue.dispatch();
   }
 
@@ -470,10 +417,10 @@ export class Channel implements port.Channel {
     this.#held--;
   }
 
-  /** Deliveries of these consumers were settled: they, or with a prefetch of the channel all its consumers, may take more. */
-  #creditAfter(consumers: ReadonlySet<Consumer>): void {
-    if (this.#prefetchGlobal === 0) giveCredit(consumers);
-    else this.#creditAll([...consumers].at(-1));
+  /** Deliveries of these consumers were settled: they may take more, or all if the channel had no room for anybody. */
+  #creditAfter(consumers: ReadonlySet<Consumer>, wasFull: boolean): void {
+    if (wasFull) this.#creditAll([...consumers].at(-1));
+    else giveCredit(consumers);
   }
 
   /** All consumers may have credit again; they are asked in turn, the one `served` before last of all. */
@@ -509,8 +456,7 @@ export class Channel implements port.Channel {
     this.#closed = true;
     // No credit from here on: what goes back to the queues must not come to this channel again.
     this.paused = true;
-    this.#target = undefined;
-    this.#cancelTimeout?.();
+    this.#ackDeadlines.stop();
     const settled = this.#transaction?.end().settlements.flatMap((batch) => batch.messages) ?? [];
     this.#requeue([...this.#unacked.takeAll(), ...settled], false);
     this.#endReplies();
@@ -526,7 +472,7 @@ export class Channel implements port.Channel {
     this.#unacked.add(queued);
     consumer.unacked++;
     this.#held++;
-    if (consumer.timeoutMs > 0) this.#watch(consumer, queued);
+    if (consumer.timeoutMs > 0) this.#ackDeadlines.begin(queued, consumer.timeoutMs);
     this.#hand(consumer.events, consumer.queue, message, tag, queued.returnCount > 0);
   }
 
@@ -548,45 +494,18 @@ export class Channel implements port.Channel {
     try {
       events.onDeliver(message, tag, redelivered);
     } catch (error) {
-      // A consumer that throws is a defect of its program, not of whoever happened to publish.
-      queueMicrotask(() => {
-        throw error;
-      });
+      rethrowLater(error);
     }
   }
 
-  /** Sees to it that a delivery which stays unacked too long comes back. [RabbitMQ: consumer timeout] */
-  #watch(consumer: Consumer, queued: QueuedMessage): void {
-    queued.ackDueMs = this.#vhost.clock.now() + consumer.timeoutMs;
-    this.#checkTimeoutsAt(queued.ackDueMs);
-  }
-
-  #checkTimeoutsAt(dueMs: number): void {
-    if (dueMs >= this.#timeoutAtMs) return;
-    const { clock } = this.#vhost;
-    this.#cancelTimeout?.();
-    this.#timeoutAtMs = dueMs;
-    this.#cancelTimeout = clock.schedule(Math.max(0, dueMs - clock.now()), () => this.#checkTimeouts());
-  }
-
-  #checkTimeouts(): void {
-    this.#timeoutAtMs = Number.POSITIVE_INFINITY;
-    const nowMs = this.#vhost.clock.now();
-    const late = new Set<Consumer>();
-    let nextMs = Number.POSITIVE_INFINITY;
-    for (const { consumer, ackDueMs } of this.#unacked) {
-      if (ackDueMs === 0 || consumer === undefined) continue;
-      if (ackDueMs <= nowMs) late.add(consumer);
-      else nextMs = Math.min(nextMs, ackDueMs);
-    }
-    for (const consumer of late) {
-      this.consumerCancelled(consumer, 'timeout');
-      if (this.#closed) return;
-      const held = [...this.#unacked].filter((queued) => queued.consumer === consumer);
-      for (const { deliveryTag } of held) this.#unacked.take(deliveryTag);
-      this.#requeue(held, false);
-    }
-    this.#checkTimeoutsAt(nextMs);
+  /** A consumer holds a delivery for too long: it ends, and all that it holds goes back. */
+  #onLate(consumer: Consumer): void {
+    if (this.#closed) return;
+    this.consumerCancelled(consumer, 'timeout');
+    if (this.#closed) return;
+    const held = [...this.#unacked].filter((queued) => queued.consumer === consumer);
+    for (const { deliveryTag } of held) this.#unacked.take(deliveryTag);
+    this.#requeue(held, false);
   }
 
   #notifyDelivered(queue: Queue, message: Message, redelivered: boolean): void {
@@ -647,16 +566,4 @@ function declared(queue: Queue): port.QueueDeclared {
 
 function unknownTag(deliveryTag: number): BrokerError {
   return new BrokerError('precondition-failed', `unknown delivery tag ${deliveryTag}`);
-}
-
-function requireExpiration(expiration: string): void {
-  const complaint = !/^-?\d+$/.test(expiration)
-    ? 'no_integer'
-    : expiration.startsWith('-')
-      ? `{value_negative,${expiration}}`
-      : Number(expiration) > EXPIRATION_MAX_MS
-        ? `{value_too_big,${expiration}}`
-        : undefined;
-  if (complaint === undefined) return;
-  throw new BrokerError('precondition-failed', `invalid expiration '${expiration}': ${complaint}`);
 }

@@ -1,4 +1,5 @@
 /** A connection: one peer in one virtual host. Owns its channels and exclusive queues and takes them along. */
+import { callOut } from './assert.ts';
 import { Channel } from './channel.ts';
 import type { Engine } from './engine.ts';
 import { checkUserChannels } from './limits.ts';
@@ -12,8 +13,6 @@ import {
 } from './port.ts';
 import type { Queue } from './queue.ts';
 import type { VirtualHost } from './vhost.ts';
-
-const ignore = (): void => {};
 
 export class Connection implements PortConnection {
   readonly engine: Engine;
@@ -37,7 +36,10 @@ export class Connection implements PortConnection {
     this.engine = engine;
     this.host = host;
     this.peer = peer;
-    this.events = { onClose: events.onClose ?? ignore, onAlarms: events.onAlarms ?? ignore };
+    this.events = {
+      onClose: (error) => callOut(() => events.onClose?.(error)),
+      onAlarms: (alarms) => callOut(() => events.onAlarms?.(alarms)),
+    };
     this.#principal = principal;
   }
 
@@ -56,8 +58,8 @@ export class Connection implements PortConnection {
     const limits = this.engine.userLimits(this.#principal);
     if (limits.maxChannels !== undefined) checkUserChannels(limits, this.engine.channelsOf(username), username);
     const channel = new Channel(this, number, {
-      onReturn: events.onReturn ?? ignore,
-      onConfirm: events.onConfirm ?? ignore,
+      onReturn: (message) => events.onReturn?.(message),
+      onConfirm: (sequence, multiple, accepted) => events.onConfirm?.(sequence, multiple, accepted),
     });
     this.channels.set(number, channel);
     this.#notify('channel-opened');
@@ -83,9 +85,15 @@ export class Connection implements PortConnection {
     this.#notify('channel-closed');
   }
 
+  /** Before it closes: what one of its channels gives back shall not go to another that is about to close, too. */
+  pause(): void {
+    for (const channel of this.channels.values()) channel.pause();
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.pause();
     for (const channel of [...this.channels.values()]) channel.close();
     for (const queue of [...this.ownedQueues]) this.host.deleteQueue(queue);
     this.host.connections.delete(this);

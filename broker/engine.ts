@@ -122,7 +122,7 @@ export class Engine implements AdministeredEngine {
     const vhost = this.#require(name);
     this.#vhosts.delete(name);
     this.closeConnections((connection) => connection.vhost === name, reason);
-    vhost.close();
+    vhost.delete();
   }
 
   topology(vhost: string): Topology {
@@ -151,6 +151,7 @@ export class Engine implements AdministeredEngine {
 
   closeConnections(chosen: (connection: AdministeredConnection) => boolean, reason: string): number {
     const ended = [...this.#connections].filter((connection) => chosen(connection));
+    for (const connection of ended) connection.pause();
     for (const connection of ended) {
       connection.events.onClose(new BrokerError('connection-forced', reason));
       // The door says goodbye at its own pace; what the connection held is free from now on.
@@ -201,7 +202,7 @@ export class Engine implements AdministeredEngine {
   close(): void {
     this.draining = true;
     this.closeConnections(() => true, "broker forced connection closure with reason 'shutdown'");
-    for (const vhost of this.#vhosts.values()) vhost.close();
+    for (const vhost of this.#vhosts.values()) vhost.stop();
     this.#vhosts.clear();
   }
 

@@ -3,6 +3,7 @@
  * observer no event is made; observers are called synchronously, must not throw, and must not call back into the
  * broker from inside the call.
  */
+import { rethrowLater } from './assert.ts';
 import type { Message } from './message.ts';
 import type { Alarm, BindingSpec, PeerInfo } from './port.ts';
 
@@ -58,6 +59,12 @@ export class Observers {
   }
 
   notify(event: BrokerEvent): void {
-    for (const observer of this.#observers) observer(event);
+    for (const observer of this.#observers) {
+      try {
+        observer(event);
+      } catch (error) {
+        rethrowLater(error);
+      }
+    }
   }
 }

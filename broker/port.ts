@@ -66,8 +66,8 @@ export type Alarm = 'memory' | 'disk';
 /** What the broker tells a connection. */
 export interface ConnectionEvents {
   /**
-   * The broker ends this connection (an administrator, a deleted user or virtual host, shutdown): its channels are closed
-   * when this call returns. The door says goodbye in its protocol.
+   * The broker ends this connection (an administrator, a deleted user or virtual host, shutdown): its channels close as
+   * this call returns. The door says goodbye in its protocol.
    */
   onClose(error: BrokerError): void;
   /** Alarms now in force; empty when all are clear. The door stops reading from a peer that publishes until then. */
@@ -99,7 +99,7 @@ export interface ConsumerEvents {
    * The broker has ended this consumer; nothing more is delivered to it. What it holds unacked can still be settled,
    * except after a timeout, which has requeued it. `explanation` says the same for a person.
    */
-  onCancel(reason: CancelReason, explanation: string): void;
+  onCancel?(reason: CancelReason, explanation: string): void;
 }
 
 export interface ExchangeDeclaration {

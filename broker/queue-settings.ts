@@ -46,7 +46,7 @@ const isInteger = (value: FieldValue): value is number | bigint =>
   typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
 
 /** Largest time in milliseconds: 100 years, RabbitMQ's own bound for timers. */
-const TIME_MAX_MS = 100 * 365 * 24 * 3600 * 1000;
+export const TIME_MAX_MS = 100 * 365 * 24 * 3600 * 1000;
 
 function integer(min: number, max = Number.MAX_SAFE_INTEGER, tooLarge = 'value_too_large'): Rule {
   return (value) => {

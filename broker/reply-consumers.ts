@@ -15,6 +15,9 @@ const ADDRESS_PREFIX = `${REPLY_TO}.`;
 /** Octets of replies kept for a requester that is not reading; what comes beyond is not delivered. */
 export const REPLY_BYTES_KEPT_MAX = 16 * 1024 * 1024;
 
+/** What a reply takes besides its octets, so that empty ones count too. */
+const REPLY_OVERHEAD_BYTES = 256;
+
 /** A requester: the pseudo consumer of one channel. */
 export class ReplyConsumer {
   readonly tag: string;
@@ -31,9 +34,10 @@ export class ReplyConsumer {
 
   /** Keeps a reply until the requester reads again; false when too much waits for that already. */
   keep(message: Message): boolean {
-    if (this.#keptBytes + message.bodyBytes > REPLY_BYTES_KEPT_MAX) return false;
-    this.#kept.push(message);
-    this.#keptBytes += message.bodyBytes;
+    const bytes = message.bodyEnd - message.propertiesStart + REPLY_OVERHEAD_BYTES;
+    if (this.#keptBytes + bytes > REPLY_BYTES_KEPT_MAX) return false;
+    this.#kept.push(message.compact());
+    this.#keptBytes += bytes;
     return true;
   }
 

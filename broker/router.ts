@@ -24,6 +24,10 @@ interface Death {
 /** Most dead letters in one turn of the event loop; the rest follows in the next ones, with sockets served in between. */
 const DEATHS_PER_TURN_MAX = 128;
 
+/** With so many waiting, each further one has some of them dealt with on the spot. */
+const DEATHS_WAITING_MAX = 1024;
+const DEATHS_PAID = 8;
+
 export class Router {
   readonly delayed: DelayedMessages;
   readonly #host: ExchangeHost & { readonly name: string };
@@ -96,30 +100,40 @@ export class Router {
    */
   deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
     (this.#inBurial ? this.#again : this.#deaths).push({ queue, message, reason });
-    if (this.#burying) return;
-    this.#burying = true;
-    this.#buryAll();
+    if (!this.#burying) {
+      this.#burying = true;
+      this.#buryAll();
+    } else if (!this.#inBurial && this.#deaths.length - this.#nextDeath > DEATHS_WAITING_MAX) {
+      // Whoever makes more of them than are dealt with pays with his own time.
+      for (let count = 0; count < DEATHS_PAID; count++) this.#buryNext();
+    }
   }
 
   #buryAll(): void {
     for (let count = 0; count < DEATHS_PER_TURN_MAX; count++) {
-      const death = this.#chain.pop() ?? this.#deaths[this.#nextDeath++];
-      if (death === undefined) {
-        this.#deaths = [];
-        this.#nextDeath = 0;
-        this.#burying = false;
-        return;
-      }
-      this.#inBurial = true;
-      this.#bury(death);
-      this.#inBurial = false;
-      for (let again = this.#again.pop(); again !== undefined; again = this.#again.pop()) this.#chain.push(again);
+      if (this.#buryNext()) continue;
+      this.#deaths = [];
+      this.#nextDeath = 0;
+      this.#burying = false;
+      return;
     }
     if (this.#nextDeath * 2 > this.#deaths.length) {
       this.#deaths = this.#deaths.slice(this.#nextDeath);
       this.#nextDeath = 0;
     }
     this.#clock.defer(() => this.#buryAll());
+  }
+
+  /** False when there is none. */
+  #buryNext(): boolean {
+    const death = this.#chain.pop() ?? this.#deaths[this.#nextDeath];
+    if (death === undefined) return false;
+    if (death === this.#deaths[this.#nextDeath]) this.#nextDeath++;
+    this.#inBurial = true;
+    this.#bury(death);
+    this.#inBurial = false;
+    for (let again = this.#again.pop(); again !== undefined; again = this.#again.pop()) this.#chain.push(again);
+    return true;
   }
 
   #bury({ queue, message, reason }: Death): void {

@@ -187,7 +187,8 @@ export class VirtualHost implements QueueHost {
       const rule = `it must be a string of at most ${NAME_PREFIX_MAX} characters`;
       throw new BrokerError('precondition-failed', `invalid arg 'x-name-prefix' for ${this.#queue('')}: ${rule}`);
     }
-    return prefix + this.clock.randomName();
+    if (args['x-name-prefix'] !== undefined) requireUnreserved('queue', prefix);
+    return prefix.replaceAll(/[\r\n]/g, '') + this.clock.randomName();
   }
 
   /** How many ready messages went with the queue. */
@@ -282,9 +283,16 @@ export class VirtualHost implements QueueHost {
     this.routesRevision++;
   }
 
-  /** Deletes everything in it; its connections have been closed. */
-  close(): void {
+  /** Everything in it is deleted with it; its connections have been closed. */
+  delete(): void {
     for (const queue of [...this.queues.values()]) this.deleteQueue(queue);
+    this.stop();
+  }
+
+  /** Ends what runs in it; nothing is deleted. */
+  stop(): void {
+    for (const queue of this.queues.values()) queue.close('shutdown');
+    this.queues.clear();
     this.router.delayed.drop();
     this.exchanges.clear();
     this.routesRevision++;
