@@ -66,6 +66,8 @@ const UNDECLARED = 'lint/correctness/noUndeclaredDependencies';
 const CYCLE = 'lint/suspicious/noImportCycles';
 /** Not an import rule, but easily lost: Biome may rename it with any version, and then says nothing. */
 const FLOATING = 'lint/nursery/noFloatingPromises';
+const POINTLESS_AWAIT = 'lint/nursery/useAwaitThenable';
+const INEXHAUSTIVE = 'lint/nursery/useExhaustiveSwitchCases';
 
 /** One file each: the rule it breaks, where it lies, what it says. */
 const VIOLATIONS: readonly (readonly [rule: string, file: string, code: string])[] = [
@@ -111,6 +113,16 @@ const VIOLATIONS: readonly (readonly [rule: string, file: string, code: string])
     FLOATING,
     'gateways/stomp/planted-promise.ts',
     "import type { Later } from '../../broker/port.ts';\nexport function a(later: Later): void {\n  later.go();\n}",
+  ],
+  [
+    POINTLESS_AWAIT,
+    'broker/planted-await.ts',
+    'export async function a(b: number): Promise<number> {\n  return await b;\n}',
+  ],
+  [
+    INEXHAUSTIVE,
+    'broker/planted-switch.ts',
+    "export function a(b: 'x' | 'y'): void {\n  switch (b) {\n    case 'x':\n      break;\n  }\n}",
   ],
   ['R7', 'scripts/planted-package.ts', "export { a } from 'ws';"],
   ['R7', 'scripts/planted-shipped.ts', "export { a } from '../dist/gateways/config.js';"],
