@@ -118,7 +118,9 @@ describe('the set-up of a clone', () => {
   it('says which Node is needed', async () => {
     const { code, output } = await setUp(makeProject({ node: '^18.99 || >=99.1' }));
     expect(code).toBe(1);
-    expect(output).toContain(`Warren needs Node.js 18 (from 18.99) or 99.1 or newer; this is ${process.versions.node}.`);
+    expect(output).toContain(
+      `Warren needs Node.js 18 (from 18.99) or 99.1 or newer; this is ${process.versions.node}.`,
+    );
   });
 
   it('takes a Node that is in any of the ranges, and none that is older than its own', async () => {
