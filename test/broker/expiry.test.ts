@@ -109,6 +109,25 @@ describe('message expiry', () => {
     expect(await core.queue('q')).toMatchObject({ messagesReady: 0, messagesUnacked: 1 });
   });
 
+  it('a multitude that is past its time before the next message is not in the way of others for long', async () => {
+    await declare();
+    for (let number = 0; number < 5000; number++) send(channel, 'q', '', { expiration: '50' });
+    send(channel, 'q', 'alive');
+    core.clock.lag(100);
+    const got = channel.get('q', { noAck: true });
+    let [turns, done] = [0, false];
+    void got.then(() => {
+      done = true;
+    });
+    for (; !done && turns < 100; turns++) {
+      core.clock.turn();
+      for (let reaction = 0; reaction < 5; reaction++) await Promise.resolve();
+    }
+    expect(turns).toBeGreaterThan(1);
+    expect((await got)?.message.bodyBytes).toBe(5);
+    expect((await core.queue('q'))?.messagesReady).toBe(0);
+  });
+
   it('in a queue of priorities', async () => {
     await declare({ 'x-max-priority': 3, 'x-message-ttl': 100 });
     send(channel, 'q', 'low', { priority: 1 });

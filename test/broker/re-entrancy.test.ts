@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createMessage } from '../../broker/message.ts';
 import type { Channel } from '../../broker/port.ts';
 import { type Core, type Delivered, Inbox, publish, send, startCore } from '../support/core.ts';
 
@@ -238,23 +239,84 @@ describe('from inside a delivery, a consumer may', () => {
   });
 });
 
-describe('a consumer that throws', () => {
-  it('is not the concern of who publishes; the error is seen all the same, and the queue goes on', async () => {
-    const listeners = process.listeners('uncaughtException');
+describe('what the broker calls and throws', () => {
+  const listeners = process.listeners('uncaughtException');
+  let seen: unknown[];
+  beforeEach(() => {
+    seen = [];
     process.removeAllListeners('uncaughtException');
-    const seen = new Promise<unknown>((resolve) => process.once('uncaughtException', resolve));
-    try {
-      const inbox = await core.consume(channel, 'a', {}, ({ body }) => {
-        if (body === '1') throw new Error('a defect of the program');
-      });
-      send(channel, 'a', '1');
-      send(channel, 'a', '2');
-      expect(await seen).toMatchObject({ message: 'a defect of the program' });
-      expect(inbox.bodies).toEqual(['1', '2']);
-      expect(await counts('a')).toEqual([0, 2]);
-      channel.ack(1);
-    } finally {
-      for (const listener of listeners) process.on('uncaughtException', listener);
-    }
+    process.on('uncaughtException', (error) => seen.push(error));
+  });
+  afterEach(() => {
+    process.removeAllListeners('uncaughtException');
+    for (const listener of listeners) process.on('uncaughtException', listener);
+  });
+
+  /** The messages of the errors that surfaced, once they have. */
+  async function surfaced(): Promise<unknown[]> {
+    await new Promise((resolve) => setImmediate(resolve));
+    return seen.map((error) => (error instanceof Error ? error.message : error));
+  }
+
+  const fail = (): never => {
+    throw new Error('a defect of the program');
+  };
+
+  it('a consumer: is not the concern of who publishes, and the queue goes on', async () => {
+    const inbox = await core.consume(channel, 'a', {}, ({ body }) => {
+      if (body === '1') fail();
+    });
+    send(channel, 'a', '1');
+    send(channel, 'a', '2');
+    expect(inbox.bodies).toEqual(['1', '2']);
+    expect(await counts('a')).toEqual([0, 2]);
+    channel.ack(1);
+    expect(await surfaced()).toEqual(['a defect of the program']);
+  });
+
+  it('a cancelled consumer: the others are told, and the queue is deleted', async () => {
+    const [first, second] = [new Inbox(), new Inbox()];
+    first.onCancel = fail;
+    for (const inbox of [first, second]) await core.channel().consume({ queue: 'a' }, inbox);
+    core.clock.turn();
+    await channel.deleteQueue('a');
+    expect(second.cancelled).toHaveLength(1);
+    expect(await core.queue('a')).toBeUndefined();
+    expect(await surfaced()).toEqual(['a defect of the program']);
+  });
+
+  it('an observer: the others see everything, and it happens all the same', async () => {
+    const types: string[] = [];
+    const stop = core.broker.observe(fail);
+    core.broker.observe(({ type }) => types.push(type));
+    const inbox = await core.consume(channel, 'a', { noAck: true });
+    send(channel, 'a', '1');
+    send(channel, 'a', '2');
+    expect(inbox.bodies).toEqual(['1', '2']);
+    expect(types).toEqual(['consumer-added', 'published', 'delivered', 'published', 'delivered']);
+    stop();
+    expect(await surfaced()).toHaveLength(5);
+  });
+
+  it('a publisher: what it published has happened', async () => {
+    const careless = core.channel({ onConfirm: fail, onReturn: fail });
+    await careless.confirmSelect();
+    careless.publish(createMessage({ routingKey: 'nobody' }), true);
+    send(careless, 'a', '1');
+    expect(await counts('a')).toEqual([1, 0]);
+    expect(await surfaced()).toHaveLength(3);
+  });
+
+  it('a connection: the others are told and closed too', async () => {
+    const told: string[] = [];
+    await core.broker.connect(undefined, '/', { onClose: fail, onAlarms: fail });
+    await core.broker.connect(undefined, '/', {
+      onClose: ({ kind }) => void told.push(kind),
+      onAlarms: (alarms) => void told.push(alarms.join()),
+    });
+    await core.broker.administration.setAlarm('disk', true);
+    await core.broker.close();
+    expect(told).toEqual(['disk', 'connection-forced']);
+    expect(await surfaced()).toHaveLength(2);
   });
 });
