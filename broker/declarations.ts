@@ -1,6 +1,6 @@
 /** What can be wrong in a declaration itself, whatever exists. All functions throw precondition-failed. */
 import { checkExchangeType } from './exchange.ts';
-import { EMPTY_TABLE } from './fields.ts';
+import { EMPTY_TABLE, fieldTypeName } from './fields.ts';
 import { HeadersMatcher } from './matchers/headers.ts';
 import { type BindingSpec, BrokerError, type ExchangeDeclaration, type QueueDeclaration } from './port.ts';
 import { checkQueueArguments, queueTypeOf } from './queue-settings.ts';
@@ -13,7 +13,7 @@ export function checkExchange(declaration: ExchangeDeclaration, vhost: string): 
   if (alternate === undefined || typeof alternate === 'string') return;
   throw new BrokerError(
     'precondition-failed',
-    `invalid arg 'alternate-exchange' for exchange '${declaration.exchange}' in vhost '${vhost}': it must be a name`,
+    `invalid type '${fieldTypeName(alternate)}' for arg 'alternate-exchange' in exchange '${declaration.exchange}' in vhost '${vhost}'`,
   );
 }
 

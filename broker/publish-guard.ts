@@ -93,12 +93,12 @@ export class PublishGuard {
 }
 
 function requireExpiration(expiration: string): void {
-  const complaint = !/^-?\d+$/.test(expiration)
+  const complaint = !/^[+-]?\d+$/.test(expiration)
     ? 'no_integer'
-    : expiration.startsWith('-')
+    : Number(expiration) < 0
       ? `{value_negative,${expiration}}`
       : Number(expiration) > TIME_MAX_MS
-        ? `{value_too_big,${expiration}}`
+        ? `{value_too_large,${expiration}}`
         : undefined;
   if (complaint === undefined) return;
   throw new BrokerError('precondition-failed', `invalid expiration '${expiration}': ${complaint}`);

@@ -74,8 +74,8 @@ const RULES: { readonly [argument: string]: Rule } = {
   'x-dead-letter-exchange': name,
   'x-dead-letter-routing-key': (value, all) =>
     name(value, all) ?? ('x-dead-letter-exchange' in all ? undefined : 'routing_key_but_no_dlx_defined'),
-  'x-max-length': integer(0),
-  'x-max-length-bytes': integer(0),
+  'x-max-length': integer(0, Number.POSITIVE_INFINITY),
+  'x-max-length-bytes': integer(0, Number.POSITIVE_INFINITY),
   'x-overflow': oneOf('invalid_overflow', 'drop-head', 'reject-publish', 'reject-publish-dlx'),
   'x-max-priority': integer(0, 255, 'max_value_exceeded'),
   'x-delivery-limit': integer(0),
@@ -173,11 +173,11 @@ export function consumerPriority(args: FieldTable, queue: string, vhost: string)
   );
 }
 
-/** The strings of a CC or BCC header; throws precondition-failed when it is not an array of strings. */
+/** The strings in a CC or BCC header; throws precondition-failed when it is no array. [RabbitMQ: other elements are ignored] */
 export function copyKeys(headers: FieldTable, name: 'CC' | 'BCC'): readonly string[] {
   const value = headers[name];
   if (value === undefined) return [];
-  if (Array.isArray(value) && value.every((key) => typeof key === 'string')) return value as readonly string[];
+  if (Array.isArray(value)) return value.filter((key) => typeof key === 'string');
   throw new BrokerError(
     'precondition-failed',
     `invalid message: {unacceptable_type_in_header,"${name}",${fieldTypeName(value)}}`,

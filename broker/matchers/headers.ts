@@ -4,11 +4,11 @@
  * `x-match` says how many: `all` (default), `any`; both leave out headers whose name begins with `x-`, which
  * `all-with-x` and `any-with-x` take in. An argument without value (void) asks only for presence.
  */
-import { type FieldTable, type FieldValue, fieldsEqual } from '../fields.ts';
+import { type FieldTable, type FieldValue, fieldsEqual, fieldText, fieldTypeName } from '../fields.ts';
 import { BrokerError } from '../port.ts';
 import type { Bound, Matcher } from './matcher.ts';
 
-const MODES = new Set<FieldValue>(['all', 'any', 'all-with-x', 'any-with-x']);
+const MODES = new Set(['all', 'any', 'all-with-x', 'any-with-x']);
 
 interface Condition {
   readonly any: boolean;
@@ -21,17 +21,21 @@ export class HeadersMatcher<B extends Bound> implements Matcher<B> {
 
   add(binding: B): void {
     const mode = binding.arguments['x-match'] ?? 'all';
+    if (typeof mode !== 'string') {
+      const found = `${fieldTypeName(mode)} (value ${fieldText(mode)})`;
+      throw new BrokerError('precondition-failed', `Invalid x-match field type ${found}; expected longstr`);
+    }
     if (!MODES.has(mode)) {
       throw new BrokerError(
         'precondition-failed',
-        `Invalid x-match field value ${JSON.stringify(mode)}; expected all, any, all-with-x, or any-with-x`,
+        `Invalid x-match field value <<"${mode}">>; expected all, any, all-with-x, or any-with-x`,
       );
     }
-    const withX = String(mode).endsWith('-with-x');
+    const withX = mode.endsWith('-with-x');
     const wanted = Object.entries(binding.arguments).filter(
       ([name]) => name !== 'x-match' && (withX || !name.startsWith('x-')),
     );
-    this.#conditions.set(binding, { any: String(mode).startsWith('any'), wanted });
+    this.#conditions.set(binding, { any: mode.startsWith('any'), wanted });
   }
 
   remove(binding: B): void {

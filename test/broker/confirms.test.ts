@@ -111,7 +111,7 @@ describe('what cannot be published', () => {
       'an expiration beyond 100 years',
       { properties: { expiration: '3153600000001' } },
       'precondition-failed',
-      "invalid expiration '3153600000001': {value_too_big,3153600000001}",
+      "invalid expiration '3153600000001': {value_too_large,3153600000001}",
     ],
   ] as const)('%s', async (_what, message, kind, explanation) => {
     await channel.declareExchange({ exchange: 'inside', type: 'fanout', internal: true });

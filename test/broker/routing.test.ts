@@ -325,7 +325,7 @@ describe('routing', () => {
 
   it.each([
     ['CC', 'text'],
-    ['BCC', [1]],
+    ['BCC', 1],
     ['CC', { a: 'b' }],
   ])('refuses a %s that is %j, before anything is done', async (name, value) => {
     await channel.declareQueue({ queue: 'q' });
