@@ -79,7 +79,7 @@ describe('ReadyList', () => {
   it('is a sorted list, whatever comes, goes, comes back and leaves from the middle', () => {
     fc.assert(
       fc.property(steps, (steps) => compare(new ReadyList(), steps, 0)),
-      runs(150),
+      runs(100),
     );
   });
 
@@ -114,7 +114,7 @@ describe('PriorityList', () => {
       fc.property(steps, fc.constantFrom(1, 3, 5), (steps, maxPriority) => {
         compare(new PriorityList(maxPriority), steps, maxPriority);
       }),
-      runs(150),
+      runs(100),
     );
   });
 });

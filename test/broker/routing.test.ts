@@ -183,7 +183,7 @@ describe('routes', () => {
         }
         await core.broker.close();
       }),
-      runs(200),
+      runs(120),
     );
   });
 });

@@ -73,7 +73,7 @@ describe('UnackedList', () => {
           expect(ascending(tagsOf(list))).toEqual(ascending(naive.keys()));
         }
       }),
-      runs(200),
+      runs(120),
     );
   });
 
