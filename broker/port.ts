@@ -42,14 +42,15 @@ export interface Principal {
   readonly tags: readonly string[];
 }
 
-/** What a peer offers to prove who he is. */
-export interface Credentials {
+/**
+ * How a peer proves who he is: with a password, or because the door has his proof already: a verified client
+ * certificate, or the login with which he came (`renewal`).
+ */
+export type Credentials = {
   readonly username: string;
-  /** Absent when the door has already proved the name by other means (a verified client certificate). */
-  readonly password?: string;
   /** False unless the peer is on this machine; some users (guest) may come from here only. */
   readonly loopback: boolean;
-}
+} & ({ readonly password: string } | { readonly provedBy: 'certificate' | 'renewal' });
 
 /** The peer as shown to people in lists and logs. */
 export interface PeerInfo {

@@ -146,7 +146,7 @@ export class Queue {
       const queued = this.take();
       if (queued === undefined) break;
       if (consumer.noAck) {
-        queued.place = Place.gone;
+        this.#leave(queued);
         consumer.channel.deliverSettled(consumer, this.#outgoing(queued), queued.returnCount > 0);
       } else this.#deliver(queued, consumer);
     }
@@ -191,14 +191,14 @@ export class Queue {
   fetch(noAck: boolean): { readonly queued: QueuedMessage; readonly message: Message } | undefined {
     const queued = this.take();
     if (queued === undefined) return undefined;
-    if (noAck) queued.place = Place.gone;
+    if (noAck) this.#leave(queued);
     else this.unackedCount++;
     return { queued, message: this.#outgoing(queued) };
   }
 
   /** An unacked message is done with. */
   ack(queued: QueuedMessage): void {
-    queued.place = Place.gone;
+    this.#leave(queued);
     this.unackedCount--;
   }
 
@@ -222,7 +222,7 @@ export class Queue {
       queued.consumer = undefined;
       queued.returnCount++;
       if (queued.returnCount > this.#settings.deliveryLimit) {
-        queued.place = Place.gone;
+        this.#leave(queued);
         this.#bury(queued.message, 'delivery_limit');
       } else if (this.#isPast(queued)) this.#expire(queued);
       else {
@@ -261,7 +261,7 @@ export class Queue {
     const purged = this.#ready.clear();
     this.readyBytes = 0;
     this.#expiring?.clear();
-    for (const queued of purged) queued.place = Place.gone;
+    for (const queued of purged) this.#leave(queued);
     return purged.length;
   }
 
@@ -366,6 +366,11 @@ export class Queue {
     return new QueuedMessage(this, message, ++this.#lastPosition, Math.min(wanted, maxPriority), expiresAtMs);
   }
 
+  /** Custody ends, whatever the reason. With `#admit`, where it begins, the only place that a store has to hear of. */
+  #leave(queued: QueuedMessage): void {
+    queued.place = Place.gone;
+  }
+
   /** Bookkeeping for a message that has just entered the ready list; one that is past its time leaves again. */
   #joinReady(queued: QueuedMessage): void {
     queued.compact();
@@ -388,7 +393,7 @@ export class Queue {
   }
 
   #expire(queued: QueuedMessage): void {
-    queued.place = Place.gone;
+    this.#leave(queued);
     this.#bury(queued.message, 'expired');
   }
 
@@ -409,7 +414,7 @@ export class Queue {
       const queued = this.#ready.shift();
       if (queued === undefined) return;
       this.#leaveReady(queued);
-      queued.place = Place.gone;
+      this.#leave(queued);
       this.#bury(queued.message, 'maxlen');
     }
   }

@@ -80,10 +80,13 @@ export class Users {
    * who know his password.
    */
   async authenticate(credentials: Credentials): Promise<Principal> {
-    const { username, password, loopback } = credentials;
+    const { username, loopback } = credentials;
     const user = this.#users.get(username);
     // An empty password is none; the hash of one may exist, but nobody gets in with it. [RabbitMQ: access control]
-    const proved = password === undefined || ((await verifyPassword(password, user)) && password !== '');
+    const proved =
+      'password' in credentials
+        ? (await verifyPassword(credentials.password, user)) && credentials.password !== ''
+        : credentials.provedBy === 'certificate' || credentials.provedBy === 'renewal';
     if (user === undefined || !proved) {
       throw new BrokerError('access-refused', `user '${username}': invalid credentials`);
     }

@@ -188,7 +188,7 @@ export class Handshake {
   async renew(): Promise<Principal> {
     const { broker, peer } = this.#host;
     try {
-      return await broker.authenticate({ username: this.username, loopback: peer.loopback });
+      return await broker.authenticate({ username: this.username, loopback: peer.loopback, provedBy: 'renewal' });
     } catch (error) {
       if (!(error instanceof BrokerError) || error.kind !== 'access-refused') throw error;
       throw new ReplyError(530, 'New secret was refused by one of the backends');

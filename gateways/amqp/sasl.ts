@@ -7,11 +7,11 @@ import { decodeField } from './fields.ts';
 import { decodeText, OctetReader } from './octets.ts';
 import { ProtocolError } from './protocol-error.ts';
 
-/** A name and, unless it is proved already, a password. */
-export interface Login {
-  readonly username: string;
-  readonly password?: string;
-}
+/** A name and what proves it. */
+export type Login = { readonly username: string } & (
+  | { readonly password: string }
+  | { readonly provedBy: 'certificate' }
+);
 
 interface Mechanism {
   readonly name: string;
@@ -53,7 +53,7 @@ const AMQPLAIN: Mechanism = {
 const EXTERNAL: Mechanism = {
   name: 'EXTERNAL',
   isOffered: (peer) => peer.certificateName !== undefined,
-  login: (_response, peer) => ({ username: peer.certificateName ?? '' }),
+  login: (_response, peer) => ({ username: peer.certificateName ?? '', provedBy: 'certificate' }),
 };
 
 const MECHANISMS: readonly Mechanism[] = [PLAIN, AMQPLAIN, EXTERNAL];

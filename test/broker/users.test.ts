@@ -73,7 +73,7 @@ describe('login', () => {
       await refusal(users, { username: 'alice', password: 'wrong', ...LOCAL }),
       await refusal(users, { username: 'alice', password: '', ...LOCAL }),
       await refusal(users, { username: 'nobody', password: 'wonder', ...LOCAL }),
-      await refusal(users, { username: 'nobody', ...LOCAL }),
+      await refusal(users, { username: 'nobody', provedBy: 'certificate', ...LOCAL }),
       await refusal(users, { username: 'certified', password: 'guess', ...LOCAL }),
       await refusal(users, { username: 'certified', password: '', ...LOCAL }),
     ];
@@ -83,7 +83,7 @@ describe('login', () => {
 
   it('without a password is for those whose name a door has proved', async () => {
     const users = await usersWith({ name: 'certified' });
-    expect(await users.authenticate({ username: 'certified', ...REMOTE })).toMatchObject({ username: 'certified' });
+    expect(await users.authenticate({ username: 'certified', provedBy: 'certificate', ...REMOTE })).toMatchObject({ username: 'certified' });
   });
 
   it('with an empty password is refused, even where it hashes right', async () => {
