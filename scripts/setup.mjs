@@ -96,12 +96,12 @@ function build() {
   writeFileSync(BUILD_STAMP, String(newestMs));
 }
 
-/** The compiler leaves what it made of sources that are gone. */
+/** The compiler leaves what it made of sources that are gone, and what an older one made. */
 function removeOrphans(folder) {
   for (const name of readdirSync(join(ROOT, folder), { recursive: true })) {
-    const source = join(ROOT, folder, name).replace(join(ROOT, 'dist'), ROOT);
-    const isOutput = /\.(js|js\.map|d\.ts)$/.test(name);
-    if (isOutput && !existsSync(source.replace(/\.(js|js\.map|d\.ts)$/, '.ts'))) rmSync(join(ROOT, folder, name));
+    const output = join(ROOT, folder, name);
+    const source = output.replace(join(ROOT, 'dist'), ROOT).replace(/\.(js|d\.ts)$/, '.ts');
+    if (!existsSync(source)) rmSync(output, { recursive: true, force: true });
   }
 }
 

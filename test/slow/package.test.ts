@@ -47,8 +47,18 @@ describe('the packed package', () => {
       expect.arrayContaining(['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md', 'dist/broker/index.js']),
     );
     const shipped =
-      /^(dist\/(broker|gateways)\/.+\.(js|js\.map|d\.ts)|examples\/hello\.mjs|LICENSE|NOTICE|README\.md|CHANGELOG\.md|package\.json)$/;
+      /^(dist\/(broker|gateways)\/.+\.(js|d\.ts)|docs\/.+\.md|examples\/hello\.mjs|LICENSE|NOTICE|README\.md|CHANGELOG\.md|package\.json)$/;
     expect(packed.filter((path) => !shipped.test(path))).toEqual([]);
+  });
+
+  test('has what its README.md links to, but for the last section, which is for those who have the sources', () => {
+    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+    const [, read = '', sources = ''] = /^(.*)^## In the repository$(.*)/ms.exec(readme) ?? [];
+    const links = (text: string) => [...text.matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, target = '']) => target);
+    expect(links(read).length).toBeGreaterThan(3);
+    const missing = links(read).filter((target) => !packed.some((path) => path === target || path.startsWith(target)));
+    expect(missing).toEqual([]);
+    expect(links(sources).length).toBeGreaterThan(3);
   });
 
   test('brings in only its declared runtime dependencies', () => {

@@ -1,6 +1,6 @@
 /** scripts/setup.mjs in a small project of the same shape, whose "compiler" copies files. */
 import { spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -82,9 +82,13 @@ describe('the set-up of a clone', () => {
     await setUp(folder);
     expect(readFileSync(join(folder, 'dist/broker/old.js'), 'utf8')).toContain('a source');
     rmSync(join(folder, 'broker/old.ts'));
+    write(folder, 'dist/broker/left/old.js', 'made of a folder that is gone');
+    write(folder, 'dist/gateways/main.js.map', 'what the build of today does not make');
     edit(folder, 'gateways/main.ts');
     expect(await setUp(folder)).toEqual({ code: 0, output: BUILDING });
-    expect(() => readFileSync(join(folder, 'dist/broker/old.js'))).toThrow('ENOENT');
+    const left = readdirSync(join(folder, 'dist'), { recursive: true, encoding: 'utf8' });
+    expect(left.filter((name) => /old|left|map/.test(name))).toEqual([]);
+    expect(left).toContain('gateways/main.js');
   });
 
   it('shows what the compiler says when it fails, and tries again the next time', async () => {
