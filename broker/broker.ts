@@ -1,15 +1,16 @@
 /** `createBroker`: a broker inside this process, behind the port. */
-import type { Administration } from './administration.ts';
-import { BrokerAdministration } from './broker-administration.ts';
+
+import { Permissions, THE_PROGRAM } from './access/permissions.ts';
+import { Users } from './access/users.ts';
+import type { Administration } from './administration/administration.ts';
+import { BrokerAdministration } from './administration/broker-administration.ts';
+import { Policies } from './administration/policies.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { Engine } from './engine.ts';
 import type { Observer } from './observer.ts';
-import { Permissions, THE_PROGRAM } from './permissions.ts';
-import { Policies } from './policies.ts';
 import type { Broker, ConnectionEvents, Credentials, PeerInfo, Principal } from './port.ts';
 import type { Topology } from './topology.ts';
-import { Users } from './users.ts';
 
 /** Everything has a default: `createBroker()` is a broker ready for use. */
 export interface BrokerOptions {

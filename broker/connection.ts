@@ -1,8 +1,9 @@
 /** A connection: one peer in one virtual host. Owns its channels and exclusive queues and takes them along. */
+
+import { checkUserChannels } from './access/limits.ts';
 import { callOut } from './assert.ts';
-import { Channel } from './channel.ts';
+import { Channel } from './channel/channel.ts';
 import type { Engine } from './engine.ts';
-import { checkUserChannels } from './limits.ts';
 import {
   BrokerError,
   type ChannelEvents,
@@ -11,7 +12,7 @@ import {
   type Connection as PortConnection,
   type Principal,
 } from './port.ts';
-import type { Queue } from './queue.ts';
+import type { Queue } from './queue/queue.ts';
 import type { VirtualHost } from './vhost.ts';
 
 export class Connection implements PortConnection {

@@ -1,9 +1,10 @@
 /** What can be wrong in a declaration itself, whatever exists. All functions throw precondition-failed. */
-import { checkExchangeType } from './exchange.ts';
+
 import { EMPTY_TABLE, fieldTypeName } from './fields.ts';
 import { HeadersMatcher } from './matchers/headers.ts';
 import { type BindingSpec, BrokerError, type ExchangeDeclaration, type QueueDeclaration } from './port.ts';
-import { checkQueueArguments, queueTypeOf } from './queue-settings.ts';
+import { checkQueueArguments, queueTypeOf } from './queue/queue-settings.ts';
+import { checkExchangeType } from './routing/exchange.ts';
 
 /** The type and its arguments. */
 export function checkExchange(declaration: ExchangeDeclaration, vhost: string): void {

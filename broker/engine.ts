@@ -2,14 +2,16 @@
  * The in-process engine: the virtual hosts and connections of one broker. What answers the port when everything
  * happens on this machine.
  */
-import type { AdministeredConnection, AdministeredEngine } from './administered-engine.ts';
-import type { DelayedMessageView, UserLimits, VhostSpec } from './administration.ts';
+
+import { checkUserConnections, checkVhostConnections } from './access/limits.ts';
+import { type Permissions, THE_PROGRAM } from './access/permissions.ts';
+import type { Users } from './access/users.ts';
+import type { AdministeredConnection, AdministeredEngine } from './administration/administered-engine.ts';
+import type { DelayedMessageView, UserLimits, VhostSpec } from './administration/administration.ts';
+import type { Policies } from './administration/policies.ts';
 import type { Clock } from './clock.ts';
 import { Connection } from './connection.ts';
-import { checkUserConnections, checkVhostConnections } from './limits.ts';
 import { Observers } from './observer.ts';
-import { type Permissions, THE_PROGRAM } from './permissions.ts';
-import type { Policies } from './policies.ts';
 import {
   type Alarm,
   type BindingSpec,
@@ -22,7 +24,6 @@ import {
 } from './port.ts';
 import type { Topology } from './topology.ts';
 import { topologyOf } from './topology-view.ts';
-import type { Users } from './users.ts';
 import { VirtualHost } from './vhost.ts';
 
 export interface EngineOptions {

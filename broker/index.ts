@@ -1,5 +1,5 @@
 /** What a program gets from `import … from 'warren'`: the in-process broker and the port it answers to. */
-export type * from './administration.ts';
+export type * from './administration/administration.ts';
 export { BODY_BYTES_MAX, type BrokerOptions, createBroker } from './broker.ts';
 export { type Clock, systemClock } from './clock.ts';
 export { Decimal, type FieldTable, type FieldValue } from './fields.ts';

@@ -6,7 +6,7 @@
  * they are called. The data plane (publish, ack, reject, deliveries, confirms) is synchronous and allocates neither
  * promise nor closure per message. Every verb that fails throws (or rejects with) a `BrokerError`.
  */
-import type { Administration } from './administration.ts';
+import type { Administration } from './administration/administration.ts';
 import type { FieldTable } from './fields.ts';
 import type { Message } from './message.ts';
 import type { Observer } from './observer.ts';

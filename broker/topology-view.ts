@@ -1,7 +1,7 @@
 /** The live model as plain data; see topology.ts for what the fields mean. */
-import type { Consumer } from './consumer.ts';
-import type { Exchange } from './exchange.ts';
-import type { Queue } from './queue.ts';
+import type { Consumer } from './channel/consumer.ts';
+import type { Queue } from './queue/queue.ts';
+import type { Exchange } from './routing/exchange.ts';
 import type { ConsumerView, ExchangeView, QueueView, Topology } from './topology.ts';
 import { bindingSpec, type VirtualHost } from './vhost.ts';
 

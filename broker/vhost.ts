@@ -3,22 +3,22 @@
  * exists; deleting takes the bindings along; whatever lives only as long as it is used (auto-delete, exclusive,
  * x-expires) is deleted here. Rights are the channel's business.
  */
-import type { VhostSpec } from './administration.ts';
+import type { VhostSpec } from './administration/administration.ts';
+import type { Policies } from './administration/policies.ts';
 import type { Clock } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { checkExchange, checkQueue } from './declarations.ts';
 import { requireSame, requireSameArguments } from './equivalence.ts';
-import { type Binding, bindingId, Exchange } from './exchange.ts';
 import { EMPTY_TABLE, type FieldTable, fieldsEqual } from './fields.ts';
 import type { Message } from './message.ts';
 import type { DeathReason, Observers } from './observer.ts';
-import type { Policies } from './policies.ts';
 import { type BindingSpec, BrokerError, type ExchangeDeclaration, type QueueDeclaration } from './port.ts';
 import { PREDECLARED_EXCHANGES } from './predeclared-exchanges.ts';
-import { Queue, type QueueHost } from './queue.ts';
-import { QUEUE_ARGUMENTS, queueSettings, queueTypeOf } from './queue-settings.ts';
-import { REPLY_TO, ReplyConsumers } from './reply-consumers.ts';
-import { Router } from './router.ts';
+import { Queue, type QueueHost } from './queue/queue.ts';
+import { QUEUE_ARGUMENTS, queueSettings, queueTypeOf } from './queue/queue-settings.ts';
+import { type Binding, bindingId, Exchange } from './routing/exchange.ts';
+import { REPLY_TO, ReplyConsumers } from './routing/reply-consumers.ts';
+import { Router } from './routing/router.ts';
 
 /** What every virtual host of one broker shares. */
 export interface VhostContext {

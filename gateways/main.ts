@@ -9,7 +9,7 @@
  *   exit code         0 ended as told, 1 could not start or broke, 2 wrong configuration
  */
 import { readFile } from 'node:fs/promises';
-import type { Definitions } from '../broker/administration.ts';
+import type { Definitions } from '../broker/administration/administration.ts';
 import { createBroker } from '../broker/broker.ts';
 import type { Broker } from '../broker/port.ts';
 import { AddressRanges } from './addresses.ts';

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Channel } from '../../broker/channel.ts';
-import { Consumer } from '../../broker/consumer.ts';
-import { ConsumerRound } from '../../broker/consumer-round.ts';
+import { Channel } from '../../broker/channel/channel.ts';
+import { Consumer } from '../../broker/channel/consumer.ts';
+import { ConsumerRound } from '../../broker/queue/consumer-round.ts';
 import { bareQueue } from '../support/bare-queue.ts';
 import { type Core, Inbox, send, startCore } from '../support/core.ts';
 import { runs } from '../support/runs.ts';

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { deadMessage, isAutomaticCycle } from '../../broker/dead-letter.ts';
 import { Decimal, type FieldTable, type FieldValue, isFieldTable } from '../../broker/fields.ts';
 import { createMessage, type Message, type MessageProperties } from '../../broker/message.ts';
 import type { DeathReason } from '../../broker/observer.ts';
 import type { Channel } from '../../broker/port.ts';
+import { deadMessage, isAutomaticCycle } from '../../broker/routing/dead-letter.ts';
 import { type Core, header, send, startCore, text } from '../support/core.ts';
 import { runs } from '../support/runs.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Definitions } from '../../broker/administration.ts';
+import type { Definitions } from '../../broker/administration/administration.ts';
 import { createBroker } from '../../broker/broker.ts';
 import type { Broker } from '../../broker/port.ts';
 

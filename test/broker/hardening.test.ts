@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { FieldTable } from '../../broker/fields.ts';
 import { createMessage, Message, type PropertiesCodec } from '../../broker/message.ts';
 import type { Channel } from '../../broker/port.ts';
-import { REPLY_BYTES_KEPT_MAX, REPLY_TO } from '../../broker/reply-consumers.ts';
+import { REPLY_BYTES_KEPT_MAX, REPLY_TO } from '../../broker/routing/reply-consumers.ts';
 import { type Core, header, publish, send, startCore } from '../support/core.ts';
 
 let core: Core;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PATTERN_LENGTH_MAX, Pattern, PatternError } from '../../broker/pattern.ts';
+import { PATTERN_LENGTH_MAX, Pattern, PatternError } from '../../broker/access/pattern.ts';
 import { runs } from '../support/runs.ts';
 
 function matches(pattern: string, text: string): boolean {

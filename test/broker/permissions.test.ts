@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { Permissions, THE_PROGRAM } from '../../broker/access/permissions.ts';
 import { createBroker } from '../../broker/broker.ts';
-import { Permissions, THE_PROGRAM } from '../../broker/permissions.ts';
 import type { Principal } from '../../broker/port.ts';
 
 const ALICE: Principal = { username: 'alice', tags: [] };

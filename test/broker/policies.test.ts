@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { Policy } from '../../broker/administration.ts';
+import type { Policy } from '../../broker/administration/administration.ts';
+import { Policies } from '../../broker/administration/policies.ts';
 import { createBroker } from '../../broker/broker.ts';
 import type { FieldTable } from '../../broker/fields.ts';
-import { Policies } from '../../broker/policies.ts';
 
 function policy(change: Partial<Policy> & { readonly definition: FieldTable }): Policy {
   return { vhost: '/', name: 'p', pattern: '^q', applyTo: 'all', priority: 0, ...change };

@@ -10,7 +10,7 @@ import {
   queueSettings,
   queueTypeOf,
   retryDelayMs,
-} from '../../broker/queue-settings.ts';
+} from '../../broker/queue/queue-settings.ts';
 import { runs } from '../support/runs.ts';
 
 /** What is wrong with the arguments, without the words around it; undefined when they will do. */

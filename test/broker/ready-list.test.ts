@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { PriorityList } from '../../broker/priority-list.ts';
-import { Place, type QueuedMessage } from '../../broker/queued-message.ts';
-import { ReadyList } from '../../broker/ready-list.ts';
+import { PriorityList } from '../../broker/queue/priority-list.ts';
+import { Place, type QueuedMessage } from '../../broker/queue/queued-message.ts';
+import { ReadyList } from '../../broker/queue/ready-list.ts';
 import { bareQueue, queuedAt } from '../support/bare-queue.ts';
 import { runs } from '../support/runs.ts';
 

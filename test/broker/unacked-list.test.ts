@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { QueuedMessage } from '../../broker/queued-message.ts';
-import { UnackedList } from '../../broker/unacked-list.ts';
+import { UnackedList } from '../../broker/channel/unacked-list.ts';
+import type { QueuedMessage } from '../../broker/queue/queued-message.ts';
 import { bareQueue, queuedAt } from '../support/bare-queue.ts';
 import { runs } from '../support/runs.ts';
 

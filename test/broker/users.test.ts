@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { md5 } from '../../broker/access/md5.ts';
+import { hashPassword, verifyPassword } from '../../broker/access/password.ts';
+import { USER_TAGS_MAX, Users } from '../../broker/access/users.ts';
 import { createBroker } from '../../broker/broker.ts';
-import { md5 } from '../../broker/md5.ts';
-import { hashPassword, verifyPassword } from '../../broker/password.ts';
 import { BrokerError, type Credentials } from '../../broker/port.ts';
-import { USER_TAGS_MAX, Users } from '../../broker/users.ts';
 import { runs } from '../support/runs.ts';
 
 const LOCAL = { loopback: true };
@@ -83,7 +83,9 @@ describe('login', () => {
 
   it('without a password is for those whose name a door has proved', async () => {
     const users = await usersWith({ name: 'certified' });
-    expect(await users.authenticate({ username: 'certified', provedBy: 'certificate', ...REMOTE })).toMatchObject({ username: 'certified' });
+    expect(await users.authenticate({ username: 'certified', provedBy: 'certificate', ...REMOTE })).toMatchObject({
+      username: 'certified',
+    });
   });
 
   it('with an empty password is refused, even where it hashes right', async () => {

@@ -1,6 +1,6 @@
 /** Policies and operator policies: B23. */
 import { describe, expect } from 'vitest';
-import type { Policy } from '../../broker/administration.ts';
+import type { Policy } from '../../broker/administration/administration.ts';
 import type { FieldTable } from '../../broker/fields.ts';
 import { itAdministered as it, onlyWarren, useBroker } from '../support/broker-under-test.ts';
 import { eventually } from '../support/eventually.ts';

@@ -34,7 +34,8 @@ async function open(options: Partial<Pick<AMQPClient, 'frameMax'>> = {}): Promis
 async function openSession(url: string, onconnect = (): void => {}): Promise<AMQPSession> {
   const session = await AMQPSession.connect(url, {
     vhost: broker.vhost,
-    reconnectInterval: 10,
+    // Not less: the end of its old socket ends a new connection that is there before it.
+    reconnectInterval: 200,
     logger: null,
     onconnect,
   });

@@ -1,10 +1,11 @@
 /** A queue and messages in it without a broker around them, for tests of the lists that a queue is made of. */
+
+import { Policies } from '../../broker/administration/policies.ts';
 import type { FieldTable } from '../../broker/fields.ts';
 import { createMessage } from '../../broker/message.ts';
 import { Observers } from '../../broker/observer.ts';
-import { Policies } from '../../broker/policies.ts';
-import type { Queue } from '../../broker/queue.ts';
-import { QueuedMessage } from '../../broker/queued-message.ts';
+import type { Queue } from '../../broker/queue/queue.ts';
+import { QueuedMessage } from '../../broker/queue/queued-message.ts';
 import { VirtualHost } from '../../broker/vhost.ts';
 import { ManualClock } from './manual-clock.ts';
 

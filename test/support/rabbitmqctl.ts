@@ -14,7 +14,7 @@ import type {
   UserSpec,
   VhostLimits,
   VhostSpec,
-} from '../../broker/administration.ts';
+} from '../../broker/administration/administration.ts';
 import type { Alarm } from '../../broker/port.ts';
 
 const run = promisify(execFile);

@@ -1,0 +1,429 @@
+/**
+ * A queue: somebody's inbox. Takes messages in, keeps them in order, hands each to one consumer that has credit, and
+ * lets them go by acknowledgement, expiry, overflow or the delivery limit.
+ *
+ * Invariant: outside `dispatch`, either no message is ready or no consumer has credit. Whoever adds a message or gives
+ * credit restores it. `dispatch` is a loop with a running flag, so that what consumers do from inside a delivery never
+ * grows the stack.
+ */
+
+import type { EffectivePolicy } from '../administration/policies.ts';
+import type { Consumer } from '../channel/consumer.ts';
+import type { Clock } from '../clock.ts';
+import type { Connection } from '../connection.ts';
+import { Deadlines } from '../deadlines.ts';
+import type { FieldTable } from '../fields.ts';
+import { type Message, Trait } from '../message.ts';
+import type { DeathReason, Observers } from '../observer.ts';
+import { BrokerError, type CancelReason } from '../port.ts';
+import type { Binding } from '../routing/exchange.ts';
+import { ConsumerRound } from './consumer-round.ts';
+import { PriorityList } from './priority-list.ts';
+import { type QueueSettings, queueTypeOf, retryDelayMs } from './queue-settings.ts';
+import { Place, QueuedMessage } from './queued-message.ts';
+import { ReadyList } from './ready-list.ts';
+
+/** What a queue needs of the virtual host that it is in. */
+export interface QueueHost {
+  readonly name: string;
+  readonly clock: Clock;
+  readonly observers: Observers;
+  /** Publishes a dead message to the queue's dead-letter exchange. */
+  deadLetter(queue: Queue, message: Message, reason: DeathReason): void;
+  /** The queue has outlived its use (auto-delete, x-expires) and is to be deleted. */
+  retire(queue: Queue): void;
+}
+
+/** Most expired messages that stand before the next one and leave in one turn of the event loop. */
+const EXPIRED_PER_TURN_MAX = 1024;
+
+export class Queue {
+  readonly name: string;
+  readonly durable: boolean;
+  readonly autoDelete: boolean;
+  /** The connection an exclusive queue belongs to. */
+  readonly owner: Connection | undefined;
+  readonly arguments: FieldTable;
+  /** `classic` or `quorum`. */
+  readonly type: string;
+  /** Bindings to this queue; kept by the virtual host. */
+  readonly bindings = new Set<Binding>();
+  /** In the order in which they came. */
+  readonly consumers = new Set<Consumer>();
+  /** This queue as the answer of a route; made once. */
+  readonly asRoute: readonly Queue[] = [this];
+  policy: EffectivePolicy;
+  unackedCount = 0;
+  readyBytes = 0;
+  /** See `take`. */
+  overdue = false;
+  deleted = false;
+
+  readonly #host: QueueHost;
+  readonly #ready: ReadyList | PriorityList;
+  readonly #round = new ConsumerRound();
+  #settings: QueueSettings;
+  /** False when the queue has none of the settings that `publish` must look at before it hands a message over. */
+  #mayReject: boolean;
+  #lastPosition = 0;
+  #dispatching = false;
+  #expiring: Deadlines<QueuedMessage> | undefined;
+  #held: Deadlines<QueuedMessage> | undefined;
+  #cancelRetirement: (() => void) | undefined;
+
+  constructor(
+    host: QueueHost,
+    spec: {
+      readonly name: string;
+      readonly durable: boolean;
+      readonly autoDelete: boolean;
+      readonly owner: Connection | undefined;
+      readonly arguments: FieldTable;
+    },
+    policy: EffectivePolicy,
+    settings: QueueSettings,
+  ) {
+    this.#host = host;
+    this.name = spec.name;
+    this.durable = spec.durable;
+    this.autoDelete = spec.autoDelete;
+    this.owner = spec.owner;
+    this.arguments = spec.arguments;
+    this.type = queueTypeOf(spec.arguments);
+    this.policy = policy;
+    this.#settings = settings;
+    this.#mayReject = settings.overflow !== 'drop-head';
+    this.#ready = settings.maxPriority > 0 ? new PriorityList(settings.maxPriority) : new ReadyList();
+    this.touch();
+  }
+
+  get settings(): QueueSettings {
+    return this.#settings;
+  }
+
+  get readyCount(): number {
+    return this.#ready.size;
+  }
+
+  /** Messages that wait for their delayed retry. */
+  get heldCount(): number {
+    return this.#held?.size ?? 0;
+  }
+
+  /** Takes a message in and delivers it if somebody has credit. False when the queue refuses it (reject-publish). */
+  publish(message: Message): boolean {
+    if (this.#mayReject && this.#wouldOverflow(message)) {
+      if (this.#settings.overflow === 'reject-publish-dlx') this.#bury(message, 'maxlen');
+      return false;
+    }
+    if (this.#ready.size === 0 && !this.#dispatching) {
+      const consumer = this.#round.next();
+      if (consumer !== undefined) {
+        this.#dispatching = true;
+        if (consumer.noAck) consumer.channel.deliverSettled(consumer, message, false);
+        else this.#deliver(this.#admit(message), consumer);
+        this.#dispatching = false;
+        if (this.#ready.size > 0) this.dispatch();
+        return true;
+      }
+    }
+    // Deleted from inside a delivery of this very message to another queue.
+    if (this.deleted) return true;
+    const queued = this.#admit(message);
+    this.#ready.push(queued);
+    this.#joinReady(queued);
+    // From inside a delivery: somebody may still have credit for it.
+    if (!this.#dispatching) this.#dropOverflow();
+    return true;
+  }
+
+  /** Delivers as long as there are ready messages and consumers with credit. */
+  dispatch(): void {
+    if (this.#dispatching) return;
+    this.#dispatching = true;
+    while (this.#ready.size > 0) {
+      const consumer = this.#round.next();
+      if (consumer === undefined) break;
+      const queued = this.take();
+      if (queued === undefined) break;
+      if (consumer.noAck) {
+        this.#leave(queued);
+        consumer.channel.deliverSettled(consumer, this.#outgoing(queued), queued.returnCount > 0);
+      } else this.#deliver(queued, consumer);
+    }
+    this.#dispatching = false;
+    this.#dropOverflow();
+  }
+
+  /**
+   * Takes the next message that has not expired out of the ready ones; undefined when there is none, or none before a
+   * great many that have expired: then `overdue` is true until the next turn, in which the queue dispatches again.
+   */
+  take(): QueuedMessage | undefined {
+    for (let count = 0; count < EXPIRED_PER_TURN_MAX; count++) {
+      const queued = this.#ready.shift();
+      if (queued === undefined) return undefined;
+      this.#leaveReady(queued);
+      if (!this.#isPast(queued)) return queued;
+      this.#expire(queued);
+    }
+    if (!this.overdue) {
+      this.overdue = true;
+      this.#host.clock.defer(() => {
+        this.overdue = false;
+        this.dispatch();
+      });
+    }
+    return undefined;
+  }
+
+  /** What the peer gets to see of a queued message: with its delivery count, where the queue keeps one. */
+  #outgoing(queued: QueuedMessage): Message {
+    if (queued.returnCount === 0 || !this.#settings.countsDeliveries) return queued.message;
+    return queued.message.derive({ headers: { 'x-delivery-count': BigInt(queued.returnCount) } });
+  }
+
+  #deliver(queued: QueuedMessage, consumer: Consumer): void {
+    this.unackedCount++;
+    consumer.channel.deliver(consumer, queued, this.#outgoing(queued));
+  }
+
+  /** For basic.get: the next message, unacked from now on unless `noAck`. */
+  fetch(noAck: boolean): { readonly queued: QueuedMessage; readonly message: Message } | undefined {
+    const queued = this.take();
+    if (queued === undefined) return undefined;
+    if (noAck) this.#leave(queued);
+    else this.unackedCount++;
+    return { queued, message: this.#outgoing(queued) };
+  }
+
+  /** An unacked message is done with. */
+  ack(queued: QueuedMessage): void {
+    this.#leave(queued);
+    this.unackedCount--;
+  }
+
+  /** An unacked message is refused for good: dead-lettered, or dropped. */
+  discard(queued: QueuedMessage): void {
+    this.ack(queued);
+    if (!this.deleted) this.#bury(queued.message, 'rejected');
+  }
+
+  /**
+   * Unacked messages come back, each to its old place; counted against the delivery limit, held back for a delayed
+   * retry. `returned` tells that they were given back untried. The caller calls `dispatch` afterwards.
+   */
+  requeue(messages: readonly QueuedMessage[], returned: boolean): void {
+    this.unackedCount -= messages.length;
+    const { observers, name: vhost } = this.#host;
+    const back: QueuedMessage[] = [];
+    for (const queued of messages.toSorted((a, b) => a.position - b.position)) {
+      // Before, or by a consumer of what was buried just now.
+      if (this.deleted) return;
+      queued.consumer = undefined;
+      queued.returnCount++;
+      if (queued.returnCount > this.#settings.deliveryLimit) {
+        this.#leave(queued);
+        this.#bury(queued.message, 'delivery_limit');
+      } else if (this.#isPast(queued)) this.#expire(queued);
+      else {
+        if (observers.active) observers.notify({ type: 'requeued', vhost, queue: this.name, message: queued.message });
+        if (!this.#hold(queued, returned)) back.push(queued);
+      }
+    }
+    // From the last to the first, each goes before the head in one step.
+    for (const queued of back.toReversed()) this.#putBack(queued);
+    this.#dropOverflow();
+  }
+
+  #hold(queued: QueuedMessage, returned: boolean): boolean {
+    const retry = this.#settings.delayedRetry;
+    if (retry === undefined || (retry.type !== 'all' && (retry.type === 'returned') !== returned)) return false;
+    this.#held ??= new Deadlines(this.#host.clock, (due) => {
+      this.#putBack(due);
+      this.#dropOverflow();
+      this.dispatch();
+    });
+    queued.compact();
+    queued.place = Place.held;
+    this.#held.add(queued, this.#host.clock.now() + retryDelayMs(retry, queued.returnCount));
+    return true;
+  }
+
+  #putBack(queued: QueuedMessage): void {
+    if (this.deleted) return;
+    queued.place = Place.ready;
+    this.#ready.putBack(queued);
+    this.#joinReady(queued);
+  }
+
+  /** Removes all ready messages; how many they were. */
+  purge(): number {
+    const purged = this.#ready.clear();
+    this.readyBytes = 0;
+    this.#expiring?.clear();
+    for (const queued of purged) this.#leave(queued);
+    return purged.length;
+  }
+
+  /** Takes over what arguments and policies now come to. */
+  configure(settings: QueueSettings): void {
+    this.#settings = settings;
+    this.#mayReject = settings.overflow !== 'drop-head';
+    this.#dropOverflow();
+    this.touch();
+  }
+
+  /** The queue has been used: `x-expires` starts anew. */
+  touch(): void {
+    this.#cancelRetirement?.();
+    this.#cancelRetirement = undefined;
+    const { expiresMs } = this.#settings;
+    if (expiresMs === undefined || this.deleted || this.consumers.size > 0) return;
+    this.#cancelRetirement = this.#host.clock.schedule(expiresMs, () => this.#host.retire(this));
+  }
+
+  /** Adds a consumer, which gets messages once `start` has been called for it. Throws access-refused. */
+  addConsumer(consumer: Consumer): void {
+    const [first] = this.consumers;
+    const single = this.#settings.singleActiveConsumer;
+    if (first?.exclusive || (consumer.exclusive && (first !== undefined || single))) {
+      throw new BrokerError('access-refused', `queue '${this.name}' in vhost '${this.#host.name}' in exclusive use`);
+    }
+    this.consumers.add(consumer);
+    this.touch();
+  }
+
+  /** The peer knows of the consumer: it may have messages, unless a single active one is before it. */
+  start(consumer: Consumer): void {
+    if (!this.consumers.has(consumer)) return;
+    consumer.known = true;
+    if (this.#settings.singleActiveConsumer && this.#hasActive()) return;
+    consumer.active = true;
+    this.credit(consumer);
+  }
+
+  /** A consumer may have credit again: it may take what is ready. */
+  credit(consumer: Consumer): void {
+    this.rejoin(consumer);
+    this.dispatch();
+  }
+
+  /** The same without a delivery yet, for where several get credit at once. The caller calls `dispatch` afterwards. */
+  rejoin(consumer: Consumer): void {
+    if (!consumer.inRound && consumer.hasCredit) this.#round.enter(consumer);
+  }
+
+  /** Ends a consumer; an auto-delete queue goes with its last one. */
+  removeConsumer(consumer: Consumer): void {
+    if (!this.consumers.delete(consumer)) return;
+    this.#round.leave(consumer);
+    const wasActive = consumer.active;
+    consumer.active = false;
+    if (this.deleted) return;
+    if (this.consumers.size === 0 && this.autoDelete) this.#host.retire(this);
+    else if (wasActive && this.#settings.singleActiveConsumer) this.#promote();
+    this.touch();
+  }
+
+  #hasActive(): boolean {
+    for (const consumer of this.consumers) if (consumer.active) return true;
+    return false;
+  }
+
+  /** The next in line becomes the single active consumer: the highest priority, of those the first to come. */
+  #promote(): void {
+    let next: Consumer | undefined;
+    for (const consumer of this.consumers) {
+      if (consumer.known && (next === undefined || consumer.priority > next.priority)) next = consumer;
+    }
+    if (next !== undefined) this.start(next);
+  }
+
+  /** Ends the consumers and forgets the messages; how many were ready. Bindings are the virtual host's business. */
+  close(reason: CancelReason): number {
+    this.deleted = true;
+    this.touch();
+    const count = this.purge();
+    this.#held?.clear();
+    for (const consumer of [...this.consumers]) consumer.channel.consumerCancelled(consumer, reason);
+    return count;
+  }
+
+  /** The ready messages in order, for views. */
+  readyMessages(): readonly QueuedMessage[] {
+    return this.#ready.toArray();
+  }
+
+  #admit(message: Message): QueuedMessage {
+    const { messageTtlMs, maxPriority } = this.#settings;
+    let expiresAtMs = Number.POSITIVE_INFINITY;
+    if (messageTtlMs !== undefined || (message.traits & Trait.expiration) !== 0) {
+      const { expiration } = message.properties;
+      const ttlMs = Math.min(messageTtlMs ?? expiresAtMs, expiration === undefined ? expiresAtMs : Number(expiration));
+      expiresAtMs = this.#host.clock.now() + ttlMs;
+    }
+    const wanted = maxPriority > 0 && (message.traits & Trait.priority) !== 0 ? (message.properties.priority ?? 0) : 0;
+    return new QueuedMessage(this, message, ++this.#lastPosition, Math.min(wanted, maxPriority), expiresAtMs);
+  }
+
+  /** Custody ends, whatever the reason. With `#admit`, where it begins, the only place that a store has to hear of. */
+  #leave(queued: QueuedMessage): void {
+    queued.place = Place.gone;
+  }
+
+  /** Bookkeeping for a message that has just entered the ready list; one that is past its time leaves again. */
+  #joinReady(queued: QueuedMessage): void {
+    queued.compact();
+    this.readyBytes += queued.message.bodyBytes;
+    if (queued.expiresAtMs === Number.POSITIVE_INFINITY) return;
+    this.#expiring ??= new Deadlines(this.#host.clock, (due) => this.#removeExpired(due));
+    if (this.#isPast(queued)) this.#removeExpired(queued);
+    else this.#expiring.add(queued, queued.expiresAtMs);
+  }
+
+  #leaveReady(queued: QueuedMessage): void {
+    this.readyBytes -= queued.message.bodyBytes;
+    if (queued.heapIndex >= 0) this.#expiring?.delete(queued);
+  }
+
+  #removeExpired(queued: QueuedMessage): void {
+    this.#ready.remove(queued);
+    this.#leaveReady(queued);
+    this.#expire(queued);
+  }
+
+  #expire(queued: QueuedMessage): void {
+    this.#leave(queued);
+    this.#bury(queued.message, 'expired');
+  }
+
+  /** Whether its time is over; the clock is asked only for a message that can expire. */
+  #isPast({ expiresAtMs }: QueuedMessage): boolean {
+    return expiresAtMs !== Number.POSITIVE_INFINITY && expiresAtMs <= this.#host.clock.now();
+  }
+
+  #wouldOverflow(message: Message): boolean {
+    const { maxLength, maxLengthBytes } = this.#settings;
+    return this.#ready.size + 1 > maxLength || this.readyBytes + message.bodyBytes > maxLengthBytes;
+  }
+
+  #dropOverflow(): void {
+    const { maxLength, maxLengthBytes, overflow } = this.#settings;
+    if (overflow !== 'drop-head') return;
+    while (this.#ready.size > 0 && (this.#ready.size > maxLength || this.readyBytes > maxLengthBytes)) {
+      const queued = this.#ready.shift();
+      if (queued === undefined) return;
+      this.#leaveReady(queued);
+      this.#leave(queued);
+      this.#bury(queued.message, 'maxlen');
+    }
+  }
+
+  #bury(message: Message, reason: DeathReason): void {
+    if (this.#host.observers.active) {
+      this.#host.observers.notify({ type: 'dead-lettered', vhost: this.#host.name, queue: this.name, message, reason });
+    }
+    if (this.#settings.deadLetterExchange !== undefined) this.#host.deadLetter(this, message, reason);
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * From an exchange to the queues: the second half of a publish, and the way of dead and of delayed messages, within one
+ * virtual host.
+ */
+import type { Clock } from '../clock.ts';
+import { type Message, Trait } from '../message.ts';
+import type { DeathReason, Observers } from '../observer.ts';
+import type { Queue } from '../queue/queue.ts';
+import { copyKeys } from '../queue/queue-settings.ts';
+import { deadMessage, isAutomaticCycle } from './dead-letter.ts';
+import { DelayedMessages } from './delayed-messages.ts';
+import type { Exchange, ExchangeHost } from './exchange.ts';
+import type { ReplyConsumers } from './reply-consumers.ts';
+
+/** What became of a publish: nobody wanted it, every queue took it, or at least one refused it. */
+export const Outcome = { unroutable: 0, accepted: 1, refused: 2 } as const;
+
+interface Death {
+  readonly queue: Queue;
+  readonly message: Message;
+  readonly reason: DeathReason;
+}
+
+/** Most dead letters in one turn of the event loop; the rest follows in the next ones, with sockets served in between. */
+const DEATHS_PER_TURN_MAX = 128;
+
+/** With so many waiting, each further one has some of them dealt with on the spot. */
+const DEATHS_WAITING_MAX = 1024;
+const DEATHS_PAID = 8;
+
+export class Router {
+  readonly delayed: DelayedMessages;
+  readonly #host: ExchangeHost & { readonly name: string };
+  readonly #clock: Clock;
+  readonly #observers: Observers;
+  readonly #replies: ReplyConsumers;
+  /** Deaths to be dealt with, from `#nextDeath` on; and before the next, those that follow from the last one, reversed. */
+  #deaths: Death[] = [];
+  #nextDeath = 0;
+  readonly #chain: Death[] = [];
+  /** Deaths that the burial under way leads to. */
+  readonly #again: Death[] = [];
+  #inBurial = false;
+  #burying = false;
+
+  constructor(
+    host: ExchangeHost & { readonly name: string },
+    clock: Clock,
+    observers: Observers,
+    replies: ReplyConsumers,
+  ) {
+    this.#host = host;
+    this.#clock = clock;
+    this.#observers = observers;
+    this.#replies = replies;
+    this.delayed = new DelayedMessages(clock, (exchange, message) => this.#enqueue(exchange, message));
+  }
+
+  /** Takes a message to all queues it is for; answers with an `Outcome`. Throws precondition-failed for a bad CC or BCC. */
+  publish(exchange: Exchange, message: Message): number {
+    if ((message.traits & Trait.delay) !== 0 && this.delayed.hold(exchange, message)) return Outcome.accepted;
+    return this.#enqueue(exchange, message);
+  }
+
+  #enqueue(exchange: Exchange, message: Message): number {
+    let delivered = message;
+    let queues: readonly Queue[];
+    if ((message.traits & Trait.copies) === 0) queues = exchange.route(message.routingKey, message);
+    else {
+      queues = this.#routeCopies(exchange, message);
+      delivered = withoutBlindCopies(message);
+    }
+    if (this.#observers.active) {
+      const { name: vhost } = this.#host;
+      this.#observers.notify({ type: 'published', vhost, message: delivered, queueCount: queues.length });
+    }
+    let outcome: number = Outcome.unroutable;
+    for (let index = 0; index < queues.length; index++) {
+      const accepted = (queues[index] as Queue).publish(delivered);
+      if (!accepted) outcome = Outcome.refused;
+      else if (outcome === Outcome.unroutable) outcome = Outcome.accepted;
+    }
+    if (outcome === Outcome.unroutable && exchange.isDefault && this.#replies.deliver(delivered)) {
+      outcome = Outcome.accepted;
+    }
+    if (outcome === Outcome.unroutable) exchange.unroutableCount++;
+    return outcome;
+  }
+
+  /** The queues for the routing key and every CC and BCC key, each once. [RabbitMQ: sender-selected distribution] */
+  #routeCopies(exchange: Exchange, message: Message): readonly Queue[] {
+    const headers = message.properties.headers ?? {};
+    return exchange.routeAll([message.routingKey, ...copyKeys(headers, 'CC'), ...copyKeys(headers, 'BCC')], message);
+  }
+
+  /**
+   * Publishes a message that died in `queue` to the queue's dead-letter exchange; an exchange that is not there drops it.
+   * One that dies again on arrival is dealt with after it, not inside, and before the next: it may be handed on through
+   * thousands of queues, and through many of them at once.
+   */
+  deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
+    (this.#inBurial ? this.#again : this.#deaths).push({ queue, message, reason });
+    if (!this.#burying) {
+      this.#burying = true;
+      this.#buryAll();
+    } else if (!this.#inBurial && this.#deaths.length - this.#nextDeath > DEATHS_WAITING_MAX) {
+      // Whoever makes more of them than are dealt with pays with his own time.
+      for (let count = 0; count < DEATHS_PAID; count++) this.#buryNext();
+    }
+  }
+
+  #buryAll(): void {
+    for (let count = 0; count < DEATHS_PER_TURN_MAX; count++) {
+      if (this.#buryNext()) continue;
+      this.#deaths = [];
+      this.#nextDeath = 0;
+      this.#burying = false;
+      return;
+    }
+    if (this.#nextDeath * 2 > this.#deaths.length) {
+      this.#deaths = this.#deaths.slice(this.#nextDeath);
+      this.#nextDeath = 0;
+    }
+    this.#clock.defer(() => this.#buryAll());
+  }
+
+  /** False when there is none. */
+  #buryNext(): boolean {
+    const death = this.#chain.pop() ?? this.#deaths[this.#nextDeath];
+    if (death === undefined) return false;
+    if (death === this.#deaths[this.#nextDeath]) this.#nextDeath++;
+    this.#inBurial = true;
+    this.#bury(death);
+    this.#inBurial = false;
+    for (let again = this.#again.pop(); again !== undefined; again = this.#again.pop()) this.#chain.push(again);
+    return true;
+  }
+
+  #bury({ queue, message, reason }: Death): void {
+    const { deadLetterExchange = '', deadLetterRoutingKey: routingKey } = queue.settings;
+    const exchange = this.#host.exchangeNamed(deadLetterExchange);
+    if (exchange === undefined) return;
+    const nowMs = this.#clock.now();
+    const dead = deadMessage(message, { queue: queue.name, reason, nowMs, exchange: exchange.name, routingKey });
+    if ((dead.traits & Trait.delay) !== 0 && this.delayed.hold(exchange, dead)) return;
+    const queues =
+      (dead.traits & Trait.copies) === 0 ? exchange.route(dead.routingKey, dead) : this.#routeCopies(exchange, dead);
+    for (const target of queues) {
+      if (reason === 'rejected' || !isAutomaticCycle(dead, target.name)) target.publish(dead);
+    }
+  }
+}
+
+function withoutBlindCopies(message: Message): Message {
+  const { headers } = message.properties;
+  return headers !== undefined && 'BCC' in headers ? message.derive({ headers: { BCC: undefined } }) : message;
+}
