@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, sep } from 'node:path';
+import { basename, dirname, join, sep } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -87,6 +87,38 @@ describe('links and names', () => {
       ...read(document).matchAll(/`((?:broker|gateways|test|bench|scripts|docs|docker|examples)\/[\w./-]*\.\w+)`/g),
     ].map(([, path = '']) => path);
     expect(paths.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+  });
+});
+
+/**
+ * The rows of the map in docs/ARCHITECTURE.md: the folder that the first name of a row is in (or is, when it ends in `/`),
+ * and every source file that the row names.
+ */
+function mapRows(): readonly { readonly folder: string; readonly files: readonly string[] }[] {
+  const [, map = ''] = /^## The map$(.*?)^## /ms.exec(read('docs/ARCHITECTURE.md')) ?? [];
+  return [...map.matchAll(/^\| `(.*)$/gm)].map(([, row = '']) => {
+    const [first = '', ...rest] = row.split('`').filter((_, index) => index % 2 === 0);
+    const folder = first.endsWith('/') ? first.slice(0, -1) : dirname(first);
+    const names = [first, ...rest].filter((name) => name.endsWith('.ts'));
+    return { folder, files: names.map((name) => join(folder, basename(name)).split(sep).join('/')) };
+  });
+}
+
+describe('the map in docs/ARCHITECTURE.md', () => {
+  const mapped = mapRows().flatMap(({ files }) => files);
+
+  test('names every source file of the broker and its doors, each with its folder', () => {
+    const sources = ['broker', 'gateways'].flatMap((folder) =>
+      readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name)),
+    );
+    const paths = sources.filter((name) => name.endsWith('.ts')).map((name) => name.split(sep).join('/'));
+    expect(paths.length).toBeGreaterThan(50);
+    expect(paths.filter((path) => !mapped.includes(path))).toEqual([]);
+  });
+
+  test('names none that is not there, and none twice', () => {
+    expect(mapped.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+    expect(mapped.filter((path, index) => mapped.indexOf(path) !== index)).toEqual([]);
   });
 });
 
