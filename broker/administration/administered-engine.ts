@@ -1,7 +1,7 @@
 /**
  * What the administration needs from the engine: its virtual hosts, the things in them as data, and its connections.
- * The engine (`broker.ts`, `vhost.ts`) implements this; `BrokerAdministration` is its only caller. Users, permissions,
- * policies and parameters are no business of the engine: it is given the directories and asks them.
+ * `broker/engine.ts` implements this; `BrokerAdministration` is its only caller. Users, permissions, policies and
+ * parameters are no business of the engine: it is given the directories and asks them.
  */
 
 import type { Alarm, BindingSpec, ExchangeDeclaration, PeerInfo, Principal, QueueDeclaration } from '../port.ts';
