@@ -93,6 +93,18 @@ describe('the consumer timeout', () => {
     expect(await core.drainBodies('q')).toEqual(['3']);
   });
 
+  it('of a later delivery is kept in mind while an earlier one is looked at', async () => {
+    const inbox = await core.consume(channel, 'q');
+    send(channel, 'q', '1');
+    core.clock.advance(1000);
+    send(channel, 'q', '2');
+    channel.ack(1);
+    core.clock.advance(HOUR - 1);
+    expect(inbox.cancelled).toEqual([]);
+    core.clock.advance(1);
+    expect(inbox.cancelled).toHaveLength(1);
+  });
+
   it('leaves alone what was fetched by get, and consumers that do not ack', async () => {
     send(channel, 'q', '1');
     await channel.get('q');

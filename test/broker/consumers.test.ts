@@ -158,54 +158,48 @@ describe('a consumer', () => {
 });
 
 describe('what was delivered of a queue that is deleted', () => {
-  const args = {
-    'x-dead-letter-exchange': '',
-    'x-dead-letter-routing-key': 'dead',
-    'x-delivery-limit': 1,
-    'x-message-ttl': 1000,
-  };
+  const toDead = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'dead' };
 
   beforeEach(async () => {
     await channel.declareQueue({ queue: 'dead' });
-    await channel.declareQueue({ queue: 'doomed', arguments: args });
-    for (const body of ['1', '2', '3']) send(channel, 'doomed', body);
   });
 
-  it('is gone, however it is settled, and does not die later', async () => {
-    await core.consume(channel, 'doomed');
-    await channel.deleteQueue('doomed');
-    await channel.declareQueue({ queue: 'doomed' });
-    channel.reject(1);
-    channel.reject(2, { requeue: true });
-    channel.close();
-    core.clock.advance(10_000);
-    expect(await core.queue('doomed')).toMatchObject({ messagesReady: 0, messagesUnacked: 0 });
-    expect(await core.queue('dead')).toMatchObject({ messagesReady: 0 });
-  });
-
-  it.each([{}, { 'x-delayed-retry-min': 10 }])(
-    'is gone, also when that happens while it comes back: %j',
-    async (more) => {
+  it.each([{}, { 'x-message-ttl': 1000 }, { 'x-delivery-limit': 0 }, { 'x-delayed-retry-min': 10 }])(
+    'is gone, however it is settled, and does not die later: %j',
+    async (args) => {
+      await channel.declareQueue({ queue: 'doomed', arguments: { ...toDead, ...args } });
+      for (const body of ['1', '2', '3']) send(channel, 'doomed', body);
+      await core.consume(channel, 'doomed');
       await channel.deleteQueue('doomed');
-      await channel.declareQueue({ queue: 'doomed', arguments: { ...args, ...more, 'x-delivery-limit': 1 } });
-      for (const body of ['1', '2']) send(channel, 'doomed', body);
-      const tag = (await channel.get('doomed'))?.deliveryTag ?? 0;
-      channel.reject(tag, { requeue: true });
-      core.clock.advance(10);
-      await channel.get('doomed');
-      await channel.get('doomed');
-      const dead = await core.consume(
-        core.channel(),
-        'dead',
-        { noAck: true },
-        () => void channel.deleteQueue('doomed'),
-      );
-      // The first is dead by now, and its consumer deletes the queue; the second would go back.
-      channel.reject(0, { multiple: true, requeue: true });
+      await channel.declareQueue({ queue: 'doomed' });
+      channel.reject(1);
+      channel.reject(2, { requeue: true });
+      channel.close();
       core.clock.advance(10_000);
-      expect(dead.bodies).toEqual(['1']);
+      expect(await core.queue('doomed')).toMatchObject({ messagesReady: 0, messagesUnacked: 0 });
+      expect(await core.queue('dead')).toMatchObject({ messagesReady: 0 });
     },
   );
+
+  it.each([
+    ['1', {}],
+    ['2', {}],
+    ['1', { 'x-delayed-retry-min': 10 }],
+    ['2', { 'x-delayed-retry-min': 10 }],
+  ])('is gone, also when that happens while it comes back, as %s dies: %j', async (dies, args) => {
+    const all = { ...toDead, ...args, 'x-message-ttl': 1000, 'x-delivery-limit': 1 };
+    await channel.declareQueue({ queue: 'doomed', arguments: all });
+    for (const body of ['1', '2']) send(channel, 'doomed', body);
+    const tags = [(await channel.get('doomed'))?.deliveryTag, (await channel.get('doomed'))?.deliveryTag];
+    channel.reject(tags[Number(dies) - 1] ?? 0, { requeue: true });
+    core.clock.advance(10);
+    await channel.get('doomed');
+    const dead = await core.consume(core.channel(), 'dead', { noAck: true }, () => void channel.deleteQueue('doomed'));
+    // One is at its limit, and the consumer of what is dead deletes the queue; the other would go back.
+    channel.reject(0, { multiple: true, requeue: true });
+    core.clock.advance(10_000);
+    expect(dead.bodies).toEqual([dies]);
+  });
 });
 
 describe('an exclusive consumer', () => {

@@ -128,6 +128,14 @@ describe('message expiry', () => {
     expect((await core.queue('q'))?.messagesReady).toBe(0);
   });
 
+  it('nor does it keep what is behind it from a consumer for long', async () => {
+    await declare();
+    for (let number = 0; number < 5000; number++) send(channel, 'q', '', { expiration: '50' });
+    send(channel, 'q', 'alive');
+    core.clock.lag(100);
+    expect((await core.consume(channel, 'q')).bodies).toEqual(['alive']);
+  });
+
   it('in a queue of priorities', async () => {
     await declare({ 'x-max-priority': 3, 'x-message-ttl': 100 });
     send(channel, 'q', 'low', { priority: 1 });

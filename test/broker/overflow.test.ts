@@ -129,6 +129,26 @@ describe('maximum length', () => {
     expect(await core.drainBodies('dead')).toEqual([]);
   });
 
+  it('what it publishes there without credit for it is dropped, once it is clear that nobody takes it', async () => {
+    await declare({ 'x-max-length': 1 });
+    channel.prefetch(1);
+    const inbox = await core.consume(channel, 'q', {}, () => sendAll('2', '3', '4'));
+    sendAll('1');
+    expect(inbox.bodies).toEqual(['1']);
+    expect(await core.drainBodies('q')).toEqual(['4']);
+    expect(await core.drainBodies('dead')).toEqual(['2', '3']);
+  });
+
+  it('what comes back from a delayed retry takes up its place, and goes first', async () => {
+    await declare({ 'x-max-length': 1, 'x-delayed-retry-min': 10 });
+    sendAll('1');
+    channel.reject((await channel.get('q'))?.deliveryTag ?? 0, { requeue: true });
+    sendAll('2');
+    core.clock.advance(10);
+    expect(await core.drainBodies('q')).toEqual(['2']);
+    expect(await core.drainBodies('dead')).toEqual(['1']);
+  });
+
   it('by a policy that comes later: what is too much goes at once; the lower of two counts', async () => {
     await declare({ 'x-max-length': 4 });
     sendAll('1', '2', '3', '4', '5');

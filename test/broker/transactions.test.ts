@@ -90,6 +90,20 @@ describe('a transaction', () => {
     expect(await core.queue('q')).toMatchObject({ messagesReady: 0, messagesUnacked: 0 });
   });
 
+  it('what was given back untried is so at the commit', async () => {
+    const args = { 'x-delayed-retry-type': 'returned', 'x-delayed-retry-min': 1000 };
+    await channel.declareQueue({ queue: 'slow', arguments: args });
+    for (const returned of [true, false]) {
+      send(core.channel(), 'slow', '1');
+      const tag = (await channel.get('slow'))?.deliveryTag ?? 0;
+      channel.reject(tag, { requeue: true, returned });
+      await channel.txCommit();
+      expect((await core.queue('slow'))?.messagesDelayed).toBe(returned ? 1 : 0);
+      core.clock.advance(1000);
+      await channel.purgeQueue('slow');
+    }
+  });
+
   it('publishes come before settlements: what is requeued in it is behind nothing that it published', async () => {
     send(core.channel(), 'q', 'old');
     await channel.get('q');
