@@ -241,7 +241,6 @@ export class Queue {
     if (retry === undefined || (retry.type !== 'all' && (retry.type === 'returned') !== returned)) return false;
     this.#held ??= new Deadlines(this.#host.clock, (due) => {
       this.#putBack(due);
-      this.#dropOverflow();
       this.dispatch();
     });
     queued.compact();

@@ -149,6 +149,15 @@ describe('maximum length', () => {
     expect(await core.drainBodies('dead')).toEqual(['1']);
   });
 
+  it('0 does not drop what comes back from a delayed retry to a consumer with credit', async () => {
+    await declare({ 'x-max-length': 0, 'x-delayed-retry-min': 10 });
+    const inbox = await core.consume(channel, 'q');
+    sendAll('1');
+    channel.reject(1, { requeue: true });
+    core.clock.advance(10);
+    expect(inbox.bodies).toEqual(['1', '1']);
+  });
+
   it('by a policy that comes later: what is too much goes at once; the lower of two counts', async () => {
     await declare({ 'x-max-length': 4 });
     sendAll('1', '2', '3', '4', '5');
