@@ -100,6 +100,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   shutDown(): void {
     if (this.#state === 'running') this.refuse({ code: 320, explanation: 'broker is shutting down' }, 0);
     else if (this.#state === 'opening' || this.#state === 'handshake') this.#socket.destroy();
+    else if (this.#state === 'closed') this.#socket.end();
   }
 
   // ---- the opening and the handshake
@@ -220,7 +221,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
     await this.connection?.close();
     this.connection = undefined;
     this.send('connection.close-ok', {});
-    this.#finish();
+    this.#fallDeaf('the peer has not ended its socket after its connection.close');
   }
 
   awaitVerb(verb: Promise<void>, channel: AmqpChannel | undefined, method: number): void {
@@ -285,13 +286,21 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   /** Nothing more is said or heard; the socket ends when all has been sent. */
   #finish(): void {
     if (this.#state === 'closed') return;
+    this.#fallDeaf('the peer has not closed its socket within the time limit');
+    this.#socket.end();
+  }
+
+  /**
+   * Nothing more is said or heard, and it is for the peer to end the socket. After a close-ok that is how RabbitMQ leaves
+   * it: COMPAT: a client that is still writing (Go's amqp091, closed by many at once) takes an earlier end for a fault.
+   */
+  #fallDeaf(reason: string): void {
     this.#state = 'closed';
     this.#leaveBroker();
     this.outbox.flush();
     this.outbox.close();
     this.#input.discard();
-    this.#socket.end();
-    this.#endWithin(this.options.closeTimeoutMs, 'the peer has not closed its socket within the time limit');
+    this.#endWithin(this.options.closeTimeoutMs, reason);
   }
 
   #onSocketEnd(): void {

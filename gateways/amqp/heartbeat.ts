@@ -14,15 +14,25 @@ export interface HeartbeatPeer {
 }
 
 /** The peer is looked at so often in each timeout. */
-const CHECKS_PER_TIMEOUT = 2;
+const CHECKS_PER_TIMEOUT = 4;
+/**
+ * After so many looks in a row that found nothing said. No more than three quarters of the timeout pass in silence, so
+ * that a peer that takes a whole one for death (@cloudamqp/amqp-client) never sees it.
+ */
+const QUIET_CHECKS_UNTIL_BEAT = 2;
 const TIMEOUTS_UNTIL_DEAD = 2;
 
 /** Starts heartbeats with a timeout of `seconds` (> 0); the returned function ends them. */
 export function startHeartbeat(peer: HeartbeatPeer, seconds: number): () => void {
   let received = peer.receivedChunks;
   let silentChecks = 0;
+  let quietChecks = 0;
   const check = (): void => {
-    if (peer.isQuiet()) peer.sendHeartbeat();
+    quietChecks = peer.isQuiet() ? quietChecks + 1 : 0;
+    if (quietChecks >= QUIET_CHECKS_UNTIL_BEAT) {
+      quietChecks = 0;
+      peer.sendHeartbeat();
+    }
     silentChecks = peer.receivedChunks === received && !peer.halted ? silentChecks + 1 : 0;
     received = peer.receivedChunks;
     if (silentChecks >= CHECKS_PER_TIMEOUT * TIMEOUTS_UNTIL_DEAD) peer.onHeartbeatLost();

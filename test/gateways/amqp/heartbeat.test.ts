@@ -46,6 +46,19 @@ describe('heartbeats', () => {
     expect(peer.sent).toBe(6);
   });
 
+  it('leave no peer in silence for a whole timeout, whenever the last word was', () => {
+    const peer = new Peer();
+    const stop = startHeartbeat(peer, 10);
+    peer.quiet = false;
+    vi.advanceTimersByTime(2500);
+    peer.quiet = true;
+    vi.advanceTimersByTime(4999);
+    expect(peer.sent).toBe(0);
+    vi.advanceTimersByTime(1);
+    expect(peer.sent).toBe(1);
+    stop();
+  });
+
   it('are given up after two timeouts without an octet, not before', () => {
     const peer = new Peer();
     startHeartbeat(peer, 10);

@@ -237,6 +237,21 @@ describe('economies', () => {
   });
 });
 
+describe('a connection that its peer has closed', () => {
+  it('is left for the peer to end, who may still be writing, until the time limit', async () => {
+    const { log, lines } = recordedLog();
+    const connection = await (await door({}, { closeTimeoutMs: 100, log })).dial();
+    await connection.handshake();
+    const close = { replyCode: 200, replyText: 'goodbye' };
+    await connection.control.call('connection.close', close);
+    connection.write(methodFrame(0, 'connection.close', close));
+    await connection.untilEnded();
+    expect(lines.map(({ message }) => message)).toContain(
+      'socket destroyed: the peer has not ended its socket after its connection.close',
+    );
+  });
+});
+
 describe('the gateway', () => {
   it('ends what is open with 320 when it is closed, also who does not answer', async () => {
     const broker = await createBroker();
