@@ -79,6 +79,13 @@ describe('links and names', () => {
     expect(named.length).toBeGreaterThan(0);
   });
 
+  test.each(['README.md', 'CONTRIBUTING.md'])('%s asks for the Node that package.json asks for', (document) => {
+    const { engines } = JSON.parse(read('package.json')) as { engines: { node: string } };
+    const versions = engines.node.match(/\d+\.\d+/g) ?? [];
+    expect(versions.length).toBeGreaterThan(0);
+    expect(read(document).match(/(?<=\bNode\b.*)\b\d{2}\.\d+/g)).toEqual(versions);
+  });
+
   // The changelog and the decisions are history: they may name what is gone.
   const present = DOCUMENTS.filter((document) => !/^CHANGELOG|^docs\/decisions/.test(document));
 
