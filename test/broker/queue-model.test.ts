@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { QueueModel, type QueueModelOptions } from '../support/queue-model.ts';
+import { QueueModel, type QueueModelOptions, type Reaction } from '../support/queue-model.ts';
 import { runs } from '../support/runs.ts';
 
 /** One thing that somebody does to the queue. */
@@ -58,9 +58,59 @@ const steps = fc.array(
   { maxLength: 60, size: 'max' },
 );
 
+/** Something that a consumer does from inside a delivery, with a name. */
+function reaction<T extends unknown[]>(
+  name: string,
+  args: fc.Arbitrary<T>,
+  run: (model: QueueModel, delivery: Parameters<Reaction>[1], ...args: T) => unknown,
+) {
+  return args.map((values): Reaction => {
+    const named: Reaction = (model, delivery) => void run(model, delivery, ...values);
+    return Object.assign(named, { [fc.toStringMethod]: () => `${name}(${values.map(String)})` });
+  });
+}
+
+const reactions = fc.array(
+  fc.oneof(
+    { weight: 4, arbitrary: reaction('nothing', fc.tuple(), () => undefined) },
+    {
+      weight: 6,
+      arbitrary: reaction('ack', fc.tuple(often), (model, { channel, which }, all) => model.ack(channel, which, all)),
+    },
+    {
+      weight: 4,
+      arbitrary: reaction('reject', fc.tuple(often, often), (model, { channel, which }, all, requeue) =>
+        model.reject(channel, which, all, requeue),
+      ),
+    },
+    {
+      weight: 4,
+      arbitrary: reaction('publish', fc.tuple(priority), (model, _delivery, priority) =>
+        model.publish(priority, undefined),
+      ),
+    },
+    { weight: 1, arbitrary: reaction('close', fc.tuple(), (model, { channel }) => model.close(channel)) },
+    { weight: 1, arbitrary: reaction('cancel', fc.tuple(which), (model, _delivery, index) => model.cancel(index)) },
+    { weight: 1, arbitrary: reaction('recover', fc.tuple(), (model, { channel }) => model.recover(channel)) },
+    { weight: 1, arbitrary: reaction('pause', fc.tuple(), (model, { channel }) => model.pause(channel)) },
+    { weight: 1, arbitrary: reaction('resume', fc.tuple(channel), (model, _delivery, index) => model.resume(index)) },
+    {
+      weight: 2,
+      arbitrary: reaction('prefetch', fc.tuple(fc.nat(3)), (model, { channel }, count) =>
+        model.prefetch(channel, count, true),
+      ),
+    },
+  ),
+  { maxLength: 60, size: 'max' },
+);
+
 /** Does the steps and compares after each. */
-async function agree(options: QueueModelOptions, steps: readonly Step[]): Promise<void> {
-  const model = await QueueModel.start(options);
+async function agree(
+  options: QueueModelOptions,
+  steps: readonly Step[],
+  reactions: readonly Reaction[],
+): Promise<void> {
+  const model = await QueueModel.start(options, reactions);
   for (const one of steps) {
     await one(model);
     expect(await model.check()).toEqual([]);
@@ -97,7 +147,14 @@ describe('a queue loses, doubles and reorders nothing, exceeds no prefetch and l
       150,
     ],
   ])('%s', async (_name, options, numRuns) => {
-    await fc.assert(fc.asyncProperty(options, steps, agree), runs(numRuns));
+    await fc.assert(fc.asyncProperty(options, steps, fc.constant([]), agree), runs(numRuns));
+  });
+
+  it('with consumers that act from inside a delivery', async () => {
+    const options = fc
+      .record({ ...constants(PLAIN), maxPriority: fc.constantFrom(0, 2) })
+      .map((some) => ({ ...PLAIN, ...some }));
+    await fc.assert(fc.asyncProperty(options, steps, reactions, agree), runs(200));
   });
 });
 

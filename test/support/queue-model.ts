@@ -44,6 +44,9 @@ interface ModelConsumer {
   known: boolean;
 }
 
+/** What a consumer does from inside a delivery: `channel` and `which` name it to the model's own verbs. */
+export type Reaction = (model: QueueModel, delivery: { readonly channel: number; readonly which: number }) => void;
+
 const QUEUE = 'q';
 const DEAD = 'dead';
 
@@ -56,17 +59,23 @@ export class QueueModel {
   readonly #messages: ModelMessage[] = [];
   /** Body and reason of what must have come to the dead-letter queue, in order. */
   readonly #dead: string[] = [];
-  readonly #confirms: boolean[] = [];
+  /** By the number of the publish. */
+  readonly #confirms = new Map<number, boolean>();
+  readonly #reactions: Reaction[];
   readonly #wrong: string[] = [];
 
-  private constructor(core: Core, options: QueueModelOptions) {
+  private constructor(core: Core, options: QueueModelOptions, reactions: readonly Reaction[]) {
     this.#core = core;
     this.#options = options;
-    this.#publisher = core.channel({ onConfirm: (_sequence, _multiple, accepted) => this.#confirms.push(accepted) });
+    this.#reactions = [...reactions];
+    this.#publisher = core.channel({
+      onConfirm: (sequence, _multiple, accepted) => void this.#confirms.set(sequence, accepted),
+    });
   }
 
-  static async start(options: QueueModelOptions): Promise<QueueModel> {
-    const model = new QueueModel(await startCore(), options);
+  /** Each delivery has one of the `reactions`, as long as there are any. */
+  static async start(options: QueueModelOptions, reactions: readonly Reaction[] = []): Promise<QueueModel> {
+    const model = new QueueModel(await startCore(), options, reactions);
     const { maxPriority, messageTtlMs, maxLength, overflow, deliveryLimit } = options;
     const publisher = model.#publisher;
     await publisher.confirmSelect();
@@ -128,6 +137,8 @@ export class QueueModel {
     if (redelivered !== message.returns > 0) this.#wrong.push(`delivered ${body} with redelivered ${redelivered}`);
     message.place = consumer.noAck ? 'gone' : 'unacked';
     if (!consumer.noAck) owner.unacked.set(tag, { message, consumer });
+    const channel = this.#channels.indexOf(owner);
+    this.#reactions.shift()?.(this, { channel, which: ascending(owner.unacked.keys()).indexOf(tag) });
   }
 
   #bury(message: ModelMessage, reason: string): void {
@@ -174,8 +185,8 @@ export class QueueModel {
         },
       }),
     );
-    if (this.#confirms.length !== position) this.#wrong.push(`${this.#confirms.length} confirms of ${position}`);
-    if (this.#confirms.at(-1) === refused) this.#wrong.push(`${message.body} confirmed as ${!refused}`);
+    const confirmed = this.#confirms.get(position);
+    if (confirmed !== !refused) this.#wrong.push(`${message.body} confirmed as ${confirmed}`);
   }
 
   async consume(index: number, noAck: boolean, priority: number): Promise<void> {
@@ -197,7 +208,7 @@ export class QueueModel {
 
   /** The unacked messages of a channel that a tag and `multiple` name, taken from it, and the tag. */
   #take(owner: ModelChannel, which: number, multiple: boolean): { tag: number; messages: ModelMessage[] } | undefined {
-    const tags = [...owner.unacked.keys()].sort((a, b) => a - b);
+    const tags = ascending(owner.unacked.keys());
     const tag = tags[which % Math.max(1, tags.length)];
     if (tag === undefined) return undefined;
     const taken = multiple ? tags.filter((other) => other <= tag) : [tag];
@@ -344,4 +355,8 @@ export class QueueModel {
     await this.#core.broker.close();
     return this.#wrong;
   }
+}
+
+function ascending(numbers: Iterable<number>): number[] {
+  return [...numbers].sort((a, b) => a - b);
 }
