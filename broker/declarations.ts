@@ -23,7 +23,7 @@ export function checkQueue(declaration: QueueDeclaration, vhost: string): void {
   const { queue, durable, exclusive, autoDelete, arguments: args = EMPTY_TABLE } = declaration;
   checkQueueArguments(queue, vhost, args);
   if (queueTypeOf(args) !== 'quorum') return;
-  const property = !durable ? 'non-durable' : exclusive ? 'exclusive' : autoDelete ? 'auto-delete' : undefined;
+  const property = !durable ? 'non-durable' : exclusive ? 'exclusive-owner' : autoDelete ? 'auto-delete' : undefined;
   if (property === undefined) return;
   throw new BrokerError(
     'precondition-failed',

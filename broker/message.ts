@@ -243,22 +243,6 @@ export class Message {
       this.#properties,
     );
   }
-
-  /** The same content under another address; shares everything. */
-  readdress(exchange: string, routingKey: string): Message {
-    return new Message(
-      exchange,
-      routingKey,
-      this.content,
-      this.propertiesStart,
-      this.propertiesEnd,
-      this.bodyStart,
-      this.bodyEnd,
-      this.codec,
-      this.traits,
-      this.#properties,
-    );
-  }
 }
 
 /** `properties` with `change` applied; a new object. */

@@ -97,7 +97,7 @@ export class Channel implements port.Channel {
     this.#requireOpen();
     const { passive, arguments: args = EMPTY_TABLE } = declaration;
     if (declaration.queue.startsWith(REPLY_TO)) return this.#declareReplyAddress(declaration.queue);
-    const name = declaration.queue || this.#vhost.freeQueueName(args);
+    const name = declaration.queue === '' && !passive ? this.#vhost.freeQueueName(args) : declaration.queue;
     if (passive) {
       this.#authorizeLook('queue', name);
       const queue = this.#vhost.requireQueue(name, this.connection);

@@ -349,11 +349,6 @@ export class Queue {
     return count;
   }
 
-  /** The ready messages in order, for views. */
-  readyMessages(): readonly QueuedMessage[] {
-    return this.#ready.toArray();
-  }
-
   #admit(message: Message): QueuedMessage {
     const { messageTtlMs, maxPriority } = this.#settings;
     let expiresAtMs = Number.POSITIVE_INFINITY;
