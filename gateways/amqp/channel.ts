@@ -34,6 +34,8 @@ export interface ChannelHost {
   readonly wantsCancelNotice: boolean;
   readonly traced: boolean;
   trace(direction: '<' | '>', frame: string): void;
+  /** For the log: channel `number` is being closed because of an error. */
+  onChannelRefused(number: number, reply: Reply): void;
   /** This channel holds confirms; `flushConfirms` is to be called before the next flush. */
   confirmsHeld(channel: AmqpChannel): void;
 }
@@ -45,7 +47,7 @@ export class AmqpChannel implements ChannelEvents {
   readonly traced: boolean;
   readonly content = new ContentAssembly();
   readonly broker: Channel;
-  /** False from the moment a `channel.close` has been sent. */
+  /** False from the moment a `channel.close` has been sent; nothing but its answer is written from then on. */
   open = true;
   /** The queue declared last on this channel: what an empty queue name means. */
   lastQueue = '';
@@ -93,6 +95,7 @@ export class AmqpChannel implements ChannelEvents {
   }
 
   onConfirm(sequence: number, multiple: boolean, accepted: boolean): void {
+    if (!this.open) return;
     this.#confirms ??= new Confirms();
     if (!accepted) {
       this.flushConfirms();
@@ -159,6 +162,7 @@ export class AmqpChannel implements ChannelEvents {
 
   /** Ends the channel because of an error: confirms first, then `channel.close`. */
   refuse(reply: Reply, methodId: number): void {
+    this.#host.onChannelRefused(this.number, reply);
     this.flushConfirms();
     this.send('channel.close', {
       replyCode: reply.code,

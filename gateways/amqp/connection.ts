@@ -10,6 +10,7 @@
  * more, and everything is dropped. Either state ends by itself after `closeTimeoutMs`.
  */
 import type { Duplex } from 'node:stream';
+import { InvariantError } from '../../broker/assert.ts';
 import type { Alarm, Broker, BrokerError, Connection } from '../../broker/port.ts';
 import { type PeerAddress, peerName, type Transport } from '../gateway.ts';
 import { Outbox, type OutboxEvents } from '../outbox.ts';
@@ -30,8 +31,8 @@ const TRACE = createTrace('amqp');
 const HEARTBEAT_FRAME = Buffer.from([FRAME_HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END]);
 /** Payloads to a peer that set no limit. */
 const UNLIMITED_PAYLOAD_BYTES = 0x7fffffff;
-/** After so many control methods in a row, the other connections have their turn. */
-const VERBS_PER_TURN = 32;
+
+const CONNECTION_FORCED = 320;
 
 const EVERY_HALT = Halt.control | Halt.alarm | Halt.stuck;
 
@@ -59,8 +60,6 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   #opening: Buffer = Buffer.alloc(0);
   #agreement: Agreement | undefined;
   #alarms: readonly Alarm[] = [];
-  /** Control methods carried out. */
-  #verbs = 0;
   /** The peer has been told that it is blocked. */
   #toldBlocked = false;
   #holdingConfirms: AmqpChannel[] = [];
@@ -98,7 +97,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
 
   /** Ends the connection with 320, as at a shutdown; what becomes of it is bounded by the time limits. */
   shutDown(): void {
-    if (this.#state === 'running') this.refuse({ code: 320, explanation: 'broker is shutting down' }, 0);
+    if (this.#state === 'running') this.refuse({ code: CONNECTION_FORCED, explanation: 'broker is shutting down' }, 0);
     else if (this.#state === 'opening' || this.#state === 'handshake') this.#socket.destroy();
     else if (this.#state === 'closed') this.#socket.end();
   }
@@ -227,11 +226,10 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   awaitVerb(verb: Promise<void>, channel: AmqpChannel | undefined, method: number): void {
     this.#input.halt(Halt.control);
     const resume = (): void => this.#input.resume(Halt.control);
-    const goOn = ++this.#verbs % VERBS_PER_TURN === 0 ? (): void => void setImmediate(resume) : resume;
-    verb.then(goOn, (error: unknown) => {
+    verb.then(resume, (error: unknown) => {
       if (error instanceof SilentClose) this.#finish();
       else this.#frames.fail(error, channel, error instanceof LoginRefused ? 0 : method);
-      goOn();
+      resume();
     });
   }
 
@@ -252,7 +250,10 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   refuse(reply: Reply, methodId: number): void {
     if (this.#state === 'closing' || this.#state === 'closed') return;
     const text = replyText(reply);
-    this.options.log.warn({ peer: this.name, code: reply.code }, `closing the connection: ${text}`);
+    const fields = { peer: this.name, code: reply.code };
+    // Somebody here has ended it, knowing why.
+    if (reply.code === CONNECTION_FORCED) this.options.log.info(fields, `closing the connection: ${text}`);
+    else this.options.log.warn(fields, `closing the connection: ${text}`);
     for (const channel of this.#frames.channels()) channel.fallSilent();
     // First, so that no delivery to another channel follows the close.
     this.#leaveBroker();
@@ -273,7 +274,12 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
     this.#input.discard();
   }
 
+  onChannelRefused(channel: number, reply: Reply): void {
+    this.options.log.info({ peer: this.name, channel, code: reply.code }, `closing a channel: ${replyText(reply)}`);
+  }
+
   reportDefect(error: unknown): Reply {
+    if (error instanceof InvariantError) throw error;
     this.options.log.error({ peer: this.name, err: error }, 'a method failed because of a defect');
     return { code: 541, explanation: '' };
   }

@@ -59,6 +59,7 @@ export class AmqpConsumer implements ConsumerEvents {
   }
 
   onDeliver(message: Message, deliveryTag: number, redelivered: boolean): void {
+    if (!this.#channel.open) return;
     const outbox = this.#outbox;
     const prefix = this.#prefix;
     const prefixBytes = prefix.byteLength;
@@ -119,15 +120,17 @@ function writeContent(outbox: Outbox, channel: AmqpChannel, message: Message): v
   outbox.end = at + 1;
 }
 
-/** `basic.return` of a message that no queue wanted. */
+/** `basic.return` of a message that no queue wanted; nothing when the channel is not open any more. */
 export function writeReturn(channel: AmqpChannel, message: Message): void {
+  if (!channel.open) return;
   const { exchange, routingKey } = message;
   channel.send('basic.return', { replyCode: 312, replyText: REPLY_NAMES[312], exchange, routingKey });
   writeContent(channel.outbox, channel, message);
 }
 
-/** `basic.get-ok`. */
+/** `basic.get-ok`; nothing when the channel is not open any more. */
 export function writeGot(channel: AmqpChannel, got: Got): void {
+  if (!channel.open) return;
   const { message, deliveryTag, redelivered, messageCount } = got;
   const { exchange, routingKey } = message;
   channel.send('basic.get-ok', { deliveryTag, redelivered, exchange, routingKey, messageCount });
@@ -142,7 +145,7 @@ function putFrameHead(octets: Buffer, view: DataView, at: number, type: number, 
 }
 
 /** Writes a short string, cut to 255 octets, and answers the offset after it. */
-export function putShortString(octets: Buffer, at: number, text: string): number {
+function putShortString(octets: Buffer, at: number, text: string): number {
   const { length } = text;
   if (length > SHORT_STRING_BYTES_MAX) return putLongerText(octets, at, text);
   const start = at + 1;

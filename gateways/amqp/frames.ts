@@ -56,7 +56,7 @@ export interface FrameHost extends ChannelHost {
   refuse(reply: Reply, methodId: number): void;
   /** The same, after which not even the end of the next frame is known. Drops all further input. */
   loseSync(reply: Reply): void;
-  /** A defect of Warren, which is logged; the peer gets the reply that is returned. */
+  /** A defect of Warren, which is logged; the peer gets the reply that is returned. Throws a broken invariant on. */
   reportDefect(error: unknown): Reply;
 }
 
@@ -359,14 +359,26 @@ export class Frames implements FrameHandler {
     this.#current = undefined;
   }
 
-  /** Tells the peer that `method` has failed: ends the channel if the failure is its alone, otherwise the connection. */
+  /**
+   * Tells the peer that `method` has failed: ends the channel if the failure is its alone, otherwise the connection.
+   * Throws only a broken invariant, which ends the process.
+   */
   fail(error: unknown, channel: AmqpChannel | undefined, method: number): void {
     const inContent = error instanceof ContentError || (error instanceof ProtocolError && method === 0);
     const failed = inContent ? METHOD_BASIC_PUBLISH : method;
     const reply = replyTo(error) ?? this.#host.reportDefect(error);
     if (this.#host.connection === undefined) this.#host.refuse(reply, failed);
     else if (channel === undefined || !isSoft(reply.code)) this.#host.refuse(reply, failed);
-    else if (channel.open) channel.refuse(reply, failed);
+    else if (channel.open) this.#refuseChannel(channel, reply, failed);
+  }
+
+  /** What goes wrong with it is this connection's misfortune, and nobody else's. */
+  #refuseChannel(channel: AmqpChannel, reply: Reply, method: number): void {
+    try {
+      channel.refuse(reply, method);
+    } catch (error) {
+      this.#host.refuse(this.#host.reportDefect(error), method);
+    }
   }
 
   #tooLarge(type: number, size: number, end: number): number {

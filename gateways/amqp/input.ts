@@ -6,7 +6,8 @@
  * octet more often because the peer sends in small pieces.
  *
  * Input can be halted for several reasons at once; while it is, what has been received is kept, the socket is not read,
- * and the order stays.
+ * and the order stays. It halts by itself when one turn of the event loop has gone to it for long enough: a publish to
+ * thousands of queues, or control methods by the thousand, must not keep all other peers waiting.
  */
 import type { Duplex } from 'node:stream';
 import { FRAME_BODY, FRAME_HEAD_BYTES, FRAME_OVERHEAD_BYTES } from './constants.ts';
@@ -20,12 +21,36 @@ export const Halt = {
   alarm: 2,
   /** the peer does not read its answers */
   stuck: 4,
+  /** the other connections have their turn */
+  turn: 8,
 } as const;
+
+/** How much of one turn of the event loop the input of one peer may take; the rest is for the next turn. */
+const TURN_SHARE_MS = 2;
+/** Most frames handled between two looks at the clock; a publish counts as one with all its content. */
+const FRAMES_PER_LOOK_MAX = 32;
+
+let turn = 0;
+let turnIsCounted = false;
+
+/** The number of this turn of the event loop, of those in which somebody asked. */
+function currentTurn(): number {
+  if (!turnIsCounted) {
+    turnIsCounted = true;
+    turn += 1;
+    setImmediate(endTurn);
+  }
+  return turn;
+}
+
+function endTurn(): void {
+  turnIsCounted = false;
+}
 
 /** First buffer for a frame that was cut off; it doubles as octets arrive. */
 const PARTIAL_BUFFER_BYTES = 256;
 
-/** Who looks at the frames. None of these may throw. */
+/** Who looks at the frames. None of these may throw anything but a broken invariant, which ends the process. */
 export interface FrameHandler {
   /**
    * Handles the frame at `at`, and maybe those after it; answers the offset after what was handled, or `at` when the
@@ -56,6 +81,12 @@ export class FrameInput {
   #bodySize = 0;
   #bodyContent: ContentAssembly | undefined;
   #bodyMissing = 0;
+  #framesPerLook = FRAMES_PER_LOOK_MAX;
+  #framesUntilLook = FRAMES_PER_LOOK_MAX;
+  /** The last turn in which it looked at the clock, when it did so first, and when last. */
+  #turn = 0;
+  #turnBegunMs = 0;
+  #lookedMs = 0;
 
   constructor(socket: Duplex, handler: FrameHandler) {
     this.#socket = socket;
@@ -78,6 +109,8 @@ export class FrameInput {
     let at = start;
     while ((this.#body || this.#partial !== undefined) && at < end) at = this.#complete(chunk, at);
     while (at < end && !this.#discarding) {
+      this.#framesUntilLook -= 1;
+      if (this.#framesUntilLook === 0) this.#look();
       if (this.#halts !== 0) {
         this.#kept.unshift(chunk);
         this.#keptStart = at;
@@ -90,6 +123,26 @@ export class FrameInput {
       }
       at = next;
     }
+  }
+
+  /** Leaves the rest for the next turn when this one has gone to this peer for long enough. */
+  #look(): void {
+    const turn = currentTurn();
+    const nowMs = performance.now();
+    if (turn !== this.#turn) {
+      this.#turn = turn;
+      this.#turnBegunMs = nowMs;
+    } else {
+      // Where few frames take long, each is looked at.
+      const isSlow = nowMs - this.#lookedMs > TURN_SHARE_MS / 2;
+      this.#framesPerLook = isSlow ? 1 : Math.min(this.#framesPerLook * 2, FRAMES_PER_LOOK_MAX);
+      if (nowMs - this.#turnBegunMs > TURN_SHARE_MS) {
+        this.#halts |= Halt.turn;
+        setImmediate(() => this.resume(Halt.turn));
+      }
+    }
+    this.#lookedMs = nowMs;
+    this.#framesUntilLook = this.#framesPerLook;
   }
 
   /** No further frame is handled until `resume` has been called for every reason given. */
