@@ -36,11 +36,9 @@ export function peerOfSocket(socket: Socket, encrypted: boolean): PeerAddress {
 /** A set of addresses, from a list of `10.0.0.0/8`, `2001:db8::/32`, `10.1.2.3`. */
 export class AddressRanges {
   readonly #ranges = new BlockList();
-  readonly empty: boolean;
 
   /** Throws RangeError, naming the range that is none. */
   constructor(ranges: readonly string[]) {
-    this.empty = ranges.length === 0;
     for (const range of ranges) this.#add(range);
   }
 

@@ -11,7 +11,7 @@ import { packageFolder } from './package.ts';
 export const STARTUP_COMPLETE = 'Server startup complete';
 
 /** Whom the commands log in as. */
-export interface TryAs {
+interface TryAs {
   readonly user: string;
   readonly vhost: string;
 }

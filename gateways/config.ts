@@ -25,7 +25,7 @@ export class ConfigError extends Error {
 }
 
 /** What the command line asks for. */
-export type Request =
+type Request =
   | { readonly run: true; readonly config: Config }
   /** Only to print `text` (help, version). */
   | { readonly run: false; readonly text: string };

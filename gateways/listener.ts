@@ -35,7 +35,7 @@ export interface ListenOptions extends ListenerOptions {
   onConnection(transport: Transport): void;
 }
 
-export interface ListenerAddress {
+interface ListenerAddress {
   readonly host: string;
   /** The port really bound, never 0. */
   readonly port: number;

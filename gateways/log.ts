@@ -1,7 +1,7 @@
 /** The log that gateways write to: one line an event, with fields. The composition root decides where it goes. */
 
 /** Fields first, then the sentence, as pino has it. */
-export type LogMethod = (fields: object, message: string) => void;
+type LogMethod = (fields: object, message: string) => void;
 
 export interface Log {
   readonly error: LogMethod;

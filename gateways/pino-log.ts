@@ -7,7 +7,7 @@ import { isatty } from 'node:tty';
 import { type DestinationStream, destination, levels, pino } from 'pino';
 import type { Log } from './log.ts';
 
-export interface LogOptions {
+interface LogOptions {
   readonly level: keyof Log;
   /** `auto`: text when standard error is a terminal, JSON otherwise. */
   readonly format: 'auto' | 'text' | 'json';

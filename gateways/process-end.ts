@@ -13,7 +13,7 @@ export const SIGNAL_ECHO_MS = 500;
 const EXIT_TOLD = 0;
 const EXIT_BROKEN = 1;
 
-export interface Ending {
+interface Ending {
   readonly broker: Broker;
   readonly gateways: readonly Gateway[];
   /** How long consumers have to ack what they hold. */

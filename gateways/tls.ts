@@ -7,7 +7,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContextOptions, type TLSSocket } from 'node:tls';
 
-export interface TlsFiles {
+interface TlsFiles {
   /** PEM: the server's certificate, then the intermediate ones. */
   readonly certificateFile: string;
   /** PEM, not encrypted. */

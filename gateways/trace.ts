@@ -4,7 +4,7 @@
  */
 import { debuglog } from 'node:util';
 
-export interface Trace {
+interface Trace {
   /** Ask this first: it spares the making of the line. */
   readonly enabled: boolean;
   /** `<` came in, `>` went out. */

@@ -6,8 +6,8 @@
 import { decodeName } from './octets.ts';
 
 /** Addresses that a connection remembers at first, and at the most; both powers of two. */
-export const ADDRESSES_MIN = 64;
-export const ADDRESSES_MAX = 8192;
+const ADDRESSES_MIN = 64;
+const ADDRESSES_MAX = 8192;
 /** Longer ones are decoded anew each time. */
 export const ADDRESS_BYTES_MAX = 128;
 

@@ -16,10 +16,6 @@ export class Confirms {
   /** Numbers beyond `#reached` that went out by themselves. */
   readonly #ahead = new Set<number>();
 
-  get holding(): boolean {
-    return this.#held !== 0;
-  }
-
   /** A positive confirm. True: it is held; false: it must be written now, by itself. */
   accept(sequence: number, multiple: boolean): boolean {
     if (sequence === this.#reached + 1 || (multiple && sequence > this.#reached)) {

@@ -14,7 +14,7 @@
  */
 import { Decimal, type FieldTable, type FieldValue, isFieldTable } from '../../broker/fields.ts';
 import { Trait } from '../../broker/message.ts';
-import { decodeText, type OctetReader, OctetWriter } from './octets.ts';
+import { decodeText, type OctetReader, type OctetWriter } from './octets.ts';
 import { ProtocolError } from './protocol-error.ts';
 
 /** Tables and arrays may lie in each other this deep. */
@@ -309,11 +309,4 @@ function encodeObject(writer: OctetWriter, value: Exclude<FieldValue, string>, d
   } else {
     writer.octet(VOID);
   }
-}
-
-/** The octets of one field, as they stand in a table. */
-export function fieldOctets(value: FieldValue): Uint8Array {
-  const writer = new OctetWriter();
-  encodeField(writer, value);
-  return writer.octets;
 }

@@ -222,10 +222,6 @@ export class OctetWriter {
   }
 
   /** Overwrites what was written at `at`. */
-  patchLong(at: number, value: number): void {
-    this.#view.setUint32(at, value);
-  }
-
   patchShort(at: number, value: number): void {
     this.#view.setUint16(at, value);
   }

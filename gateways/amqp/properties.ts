@@ -148,7 +148,7 @@ export function encodeProperties(properties: MessageProperties): Uint8Array {
 }
 
 /** A new block with `change` applied; untouched properties and headers keep their octets. Throws `ProtocolError`. */
-export function rewriteProperties(block: Uint8Array, change: PropertiesChange): Uint8Array {
+function rewriteProperties(block: Uint8Array, change: PropertiesChange): Uint8Array {
   const reader = new OctetReader(block, 0, block.length, 502);
   const writer = new OctetWriter();
   let flags = reader.short();

@@ -28,14 +28,12 @@ describe('addresses', () => {
 
   it('knows what lies in a list of ranges', () => {
     const ranges = new AddressRanges(['10.0.0.0/8', '2001:db8::/32', '192.0.2.7']);
-    expect(ranges.empty).toBe(false);
     for (const inside of ['10.255.0.1', '::ffff:10.0.0.1', '2001:db8:1::1', '192.0.2.7']) {
       expect(ranges.includes(inside), inside).toBe(true);
     }
     for (const outside of ['11.0.0.1', '2001:db9::1', '192.0.2.8', '', 'localhost']) {
       expect(ranges.includes(outside), outside).toBe(false);
     }
-    expect(new AddressRanges([]).empty).toBe(true);
     expect(new AddressRanges([]).includes('127.0.0.1')).toBe(false);
     expect(new AddressRanges(['0.0.0.0/0']).includes('203.0.113.9')).toBe(true);
   });
