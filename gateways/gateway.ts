@@ -5,7 +5,7 @@
 import type { Duplex } from 'node:stream';
 
 export interface GatewayAddress {
-  /** e.g. `amqp`, `amqps`, `amqp over WebSocket` */
+  /** e.g. `amqp`, `amqps`, `ws`, `wss` */
   readonly label: string;
   readonly host: string;
   /** The port really bound, never 0. */

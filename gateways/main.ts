@@ -13,12 +13,13 @@ import type { Definitions } from '../broker/administration/administration.ts';
 import { createBroker } from '../broker/broker.ts';
 import type { Broker } from '../broker/port.ts';
 import { AddressRanges } from './addresses.ts';
-import { acceptAmqp, startAmqpGateway } from './amqp/gateway.ts';
+import { amqpWebSocketDoor, startAmqpGateway } from './amqp/gateway.ts';
 import type { AmqpOptions } from './amqp/options.ts';
 import { doorLine, STARTUP_COMPLETE } from './boot-report.ts';
 import { ConfigError, readConfig } from './config.ts';
-import type { Gateway, Transport } from './gateway.ts';
+import type { Gateway } from './gateway.ts';
 import { ListenError, type ListenerOptions } from './listener.ts';
+import { watchMemory } from './memory-alarm.ts';
 import { type Config, OPTIONS, spelled } from './options.ts';
 import { packageVersion } from './package.ts';
 import { openLog, type ProcessLog } from './pino-log.ts';
@@ -31,9 +32,6 @@ const EXIT_MISCONFIGURED = 2;
 
 /** As which RabbitMQ `compat-product` presents the broker: the last 3.x, whose behaviour is Warren's. */
 const COMPAT_RABBITMQ = { product: 'RabbitMQ', version: '3.13.7' };
-
-/** A client that does not read its answers either is read no more when it owes this many times outgoing-bytes-max. */
-const STUCK_FACTOR = 8;
 
 /** Something that keeps the process from starting; the message is for whoever started it. */
 class StartError extends Error {
@@ -88,6 +86,7 @@ async function start(config: Config, log: ProcessLog): Promise<Running> {
     bodyBytesMax: config.messageBytesMax,
     consumerTimeoutMs: config.consumerTimeoutSeconds * 1000,
   });
+  watchMemory({ administration: broker.administration, highWatermark: config.memoryHighWatermark, log });
   if (config.loadDefinitions !== undefined) await loadDefinitions(broker, config.loadDefinitions, log);
   return { broker, gateways: await openDoors(broker, config, tls, log), tls };
 }
@@ -120,7 +119,9 @@ async function loadDefinitions(broker: Broker, file: string, log: ProcessLog): P
     if (typeof definitions !== 'object' || definitions === null || Array.isArray(definitions)) {
       throw new StartError('it is no JSON object');
     }
-    await administration.importDefinitions(definitions);
+    await administration.importDefinitions(definitions, {
+      onSkipped: (what) => log.warn({ file }, `not imported: ${what}`),
+    });
     const users = Array.isArray(definitions.users) ? definitions.users : [];
     const isNamed = users.some((user) => user.name === guest);
     if (users.length > 0 && !isNamed && before.some((user) => user.name === guest))
@@ -153,13 +154,7 @@ async function openDoors(
   };
   const amqp = amqpOptions(config, log);
   const webSocket = {
-    doors: [
-      {
-        subprotocols: ['amqp'],
-        takesNone: true,
-        accept: (transport: Transport) => acceptAmqp(broker, transport, amqp),
-      },
-    ],
+    doors: [amqpWebSocketDoor(broker, amqp)],
     origins: config.websocketOrigins,
     messageBytesMax: config.websocketMessageBytesMax,
   };
@@ -194,7 +189,7 @@ function amqpOptions(config: Config, log: ProcessLog): AmqpOptions {
     heartbeatSeconds: config.heartbeatSeconds,
     handshakeTimeoutMs: config.handshakeTimeoutSeconds * 1000,
     bodyBytesMax: config.messageBytesMax,
-    outbox: { highWaterBytes: config.outgoingBytesMax, stuckBytes: STUCK_FACTOR * config.outgoingBytesMax },
+    outbox: { highWaterBytes: config.outgoingBytesMax },
     log,
     ...(config.compatProduct === 'RabbitMQ' && { announcedProduct: COMPAT_RABBITMQ }),
   };

@@ -104,6 +104,26 @@ export const ADDRESS_RANGES: Kind<readonly string[]> = {
   },
 };
 
+const OCTETS_PER_UNIT = { K: 1024, M: 1024 ** 2, G: 1024 ** 3, KB: 1e3, MB: 1e6, GB: 1e9 } as const;
+const MEMORY_BYTES_MIN = OCTETS_PER_UNIT.M;
+
+/**
+ * An amount of memory: up to 1 it is a share of what there is, from 1 MiB on it is octets; 0 = none. Units are those of
+ * RabbitMQ: K, M and G, or KiB, MiB and GiB, count by 1024, and KB, MB and GB by 1000.
+ */
+export const MEMORY: Kind<number> = {
+  placeholder: 'amount',
+  allowed: 'a share like 0.6, or octets (at least 1 MiB) like 512MiB or 2GB, 0 = off',
+  read(value) {
+    const [, digits = '', unit] = /^(\d+(?:\.\d+)?) ?([KMG](?:i?B)?)?$/i.exec(String(value)) ?? [];
+    const key = unit?.toUpperCase().replace('IB', '') as keyof typeof OCTETS_PER_UNIT | undefined;
+    const amount = Number(digits) * (key === undefined ? 1 : OCTETS_PER_UNIT[key]);
+    const isShare = key === undefined && amount <= 1;
+    if (digits === '' || (!isShare && amount < MEMORY_BYTES_MIN)) throw new ValueError(`it takes ${this.allowed}`);
+    return isShare ? amount : Math.round(amount);
+  },
+};
+
 /** `none` only: where messages are kept is not to be chosen yet. */
 export const DATA_FOLDER: Kind<'none'> = {
   placeholder: 'folder',

@@ -1,10 +1,22 @@
 /**
  * The table of options. One name serves everywhere: `amqp-port` is the flag `--amqp-port`, the environment variable
  * `WARREN_AMQP_PORT` and the key `amqp-port` of the configuration file. docs/configuration.md shows this table, and a
- * test keeps the two equal.
+ * test keeps the two equal. The defaults stand here once: doors that are started without the table take them from it.
  */
 import { hostname } from 'node:os';
-import { ADDRESS_RANGES, choice, DATA_FOLDER, FILE, integer, type Kind, list, PORT, text } from './option-kinds.ts';
+import {
+  ADDRESS_RANGES,
+  choice,
+  DATA_FOLDER,
+  FILE,
+  integer,
+  type Kind,
+  list,
+  MEMORY,
+  PORT,
+  text,
+} from './option-kinds.ts';
+import { HIGH_WATER_BYTES } from './outbox.ts';
 
 export interface Option<Value> {
   readonly kind: Kind<Value>;
@@ -21,7 +33,7 @@ export interface Option<Value> {
   readonly group: Group;
 }
 
-export type Group = 'General' | 'Listening' | 'TLS' | 'AMQP' | 'WebSocket' | 'Users' | 'Limits';
+type Group = 'General' | 'Listening' | 'TLS' | 'AMQP' | 'WebSocket' | 'Users' | 'Limits';
 
 function option<Value>(
   group: Group,
@@ -154,11 +166,17 @@ export const OPTIONS = {
   }),
   loopbackUsers: option('Users', list('names', 'user names'), ['guest'], 'Users that may come from this machine only'),
 
+  memoryHighWatermark: option(
+    'Limits',
+    MEMORY,
+    0.6,
+    'Memory in use above which publishers are held back until consumers have taken enough',
+  ),
   messageBytesMax: option('Limits', integer('octets', 1, 512 * MEBIBYTE), 128 * MEBIBYTE, 'Largest message body'),
   outgoingBytesMax: option(
     'Limits',
     integer('octets', 65_536, 1024 * MEBIBYTE),
-    MEBIBYTE,
+    HIGH_WATER_BYTES,
     'Octets held for a client that is slow to read, before it gets no more messages',
   ),
   consumerTimeoutSeconds: option(

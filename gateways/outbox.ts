@@ -15,13 +15,13 @@ import type { Duplex } from 'node:stream';
 /** Size of an output buffer; 16 to 256 KiB perform within 15% of each other. */
 export const OUTPUT_BUFFER_BYTES = 64 * 1024;
 /** Unused output buffers kept for reuse, over all connections: 4 MiB. */
-export const POOLED_BUFFERS_MAX = 64;
+const POOLED_BUFFERS_MAX = 64;
 /** Pieces from this size on are referenced rather than copied. */
 export const REFERENCED_BYTES_MIN = 8 * 1024;
 /** Default of `highWaterBytes`. */
 export const HIGH_WATER_BYTES = 1024 * 1024;
-/** Default of `stuckBytes`. */
-export const STUCK_BYTES = 32 * 1024 * 1024;
+/** By default, `stuckBytes` is so many times `highWaterBytes`. */
+export const STUCK_FACTOR = 8;
 
 /** Up to here a loop over the octets is cheaper than a call that copies. */
 const LOOP_BYTES_MAX = 48;
@@ -42,7 +42,7 @@ export interface OutboxEvents {
 
 export interface OutboxOptions {
   readonly highWaterBytes?: number;
-  /** Taken for `highWaterBytes` when it is less. */
+  /** Default STUCK_FACTOR times `highWaterBytes`; taken for that when it is less. */
   readonly stuckBytes?: number;
 }
 
@@ -137,7 +137,7 @@ export class Outbox {
     this.#socket = socket;
     this.#events = events;
     this.#highWaterBytes = options.highWaterBytes ?? HIGH_WATER_BYTES;
-    this.#stuckBytes = Math.max(options.stuckBytes ?? STUCK_BYTES, this.#highWaterBytes);
+    this.#stuckBytes = Math.max(options.stuckBytes ?? STUCK_FACTOR * this.#highWaterBytes, this.#highWaterBytes);
   }
 
   /** Octets given to the socket that it has not taken yet. */

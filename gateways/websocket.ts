@@ -13,7 +13,6 @@ import { isLoopback, peerOfSocket } from './addresses.ts';
 import type { Gateway, PeerAddress, Transport } from './gateway.ts';
 import { peerName } from './gateway.ts';
 import { CLOSE_TIMEOUT_MS, type Listener, type ListenerOptions, listen } from './listener.ts';
-import type { Log } from './log.ts';
 import { WebSocketStream } from './websocket-stream.ts';
 
 /** What a door offers to WebSocket clients. */
@@ -22,6 +21,10 @@ export interface WebSocketDoor {
   readonly subprotocols: readonly string[];
   /** Takes clients that ask for no subprotocol; one door at most. */
   readonly takesNone?: boolean;
+  /** A sentence for whoever comes with plain HTTP: how to come in by this door. */
+  readonly invitation: string;
+  /** What to log about a client that began with `octets`, no HTTP, if it was looking for this door; else undefined. */
+  adviseStray?(octets: Uint8Array): string | undefined;
   /** Takes the connection over; must attach an error listener to the socket before it returns. */
   accept(transport: Transport): void;
 }
@@ -33,6 +36,9 @@ export interface WebSocketOptions extends ListenerOptions {
   /** Octets of one WebSocket message; a larger one ends the connection (1009). */
   readonly messageBytesMax: number;
 }
+
+/** What `node:http` says about a connection that is no HTTP, with the octets that made it think so. */
+type ClientError = NodeJS.ErrnoException & { readonly rawPacket?: Buffer };
 
 /** Octets of an HTTP request's header section; a larger one is answered 431. */
 const HEADER_BYTES_MAX = 16 * 1024;
@@ -52,6 +58,8 @@ export async function startWebSocketGateway(options: WebSocketOptions): Promise<
 class WebSocketGateway implements Gateway {
   readonly name = 'websocket';
   readonly #options: WebSocketOptions;
+  /** For whoever comes with plain HTTP. */
+  readonly #invitation: string;
   readonly #http: Server;
   readonly #webSockets: WebSocketServer;
   readonly #streams = new Set<WebSocketStream>();
@@ -61,6 +69,8 @@ class WebSocketGateway implements Gateway {
 
   constructor(options: WebSocketOptions) {
     this.#options = options;
+    const invitations = options.doors.map((door) => door.invitation);
+    this.#invitation = `${['This is the WebSocket port of a message broker.', ...invitations].join(' ')}\n`;
     this.#http = createServer({ maxHeaderSize: HEADER_BYTES_MAX }, (request, response) =>
       this.#onRequest(request, response),
     );
@@ -121,7 +131,7 @@ class WebSocketGateway implements Gateway {
     const peer = this.#forget(socket) ?? peerOfSocket(request.socket, this.#options.tls !== undefined);
     const { origin } = request.headers;
     if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
-      refuse(socket, 400, `${HINT}\n`);
+      refuse(socket, 400, this.#invitation);
       return;
     }
     if (!isOriginAllowed(origin, this.#options.origins)) {
@@ -159,35 +169,30 @@ class WebSocketGateway implements Gateway {
   }
 
   #onRequest(_request: IncomingMessage, response: ServerResponse): void {
-    const text = `${HINT}\n`;
     response.writeHead(426, {
       Upgrade: 'websocket',
       Connection: 'Upgrade, close',
       'Content-Type': 'text/plain; charset=utf-8',
-      'Content-Length': Buffer.byteLength(text),
+      'Content-Length': Buffer.byteLength(this.#invitation),
     });
-    response.end(text);
+    response.end(this.#invitation);
   }
 
-  #onClientError(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Duplex): void {
+  #onClientError(error: ClientError, socket: Duplex): void {
     const peer = this.#forget(socket);
-    logClientError(this.#options.log, peer, error);
+    this.#logClientError(peer, error);
     const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
-    if (socket.writable) refuse(socket, status, `${HINT}\n`);
+    if (socket.writable) refuse(socket, status, this.#invitation);
     else socket.destroy();
   }
-}
 
-const HINT =
-  'This is the WebSocket port of a message broker. Connect with a WebSocket client, e.g. @cloudamqp/amqp-client, to ' +
-  '/ws with the subprotocol "amqp" or none.';
-
-function logClientError(log: Log, peer: PeerAddress | undefined, error: Error & { rawPacket?: Buffer }): void {
-  const fields = { peer: peer && peerName(peer) };
-  if (error.rawPacket?.subarray(0, 4).toString('latin1') === 'AMQP') {
-    log.warn(fields, 'an AMQP client on the WebSocket port: it wants the port of --amqp-port');
-  } else {
-    log.debug({ ...fields, err: error }, 'no HTTP on the WebSocket port');
+  #logClientError(peer: PeerAddress | undefined, error: ClientError): void {
+    const { log, doors } = this.#options;
+    const fields = { peer: peer && peerName(peer) };
+    const octets = error.rawPacket;
+    const advice = octets && doors.map((door) => door.adviseStray?.(octets)).find((one) => one !== undefined);
+    if (advice !== undefined) log.warn(fields, advice);
+    else log.debug({ ...fields, err: error }, 'no HTTP on the WebSocket port');
   }
 }
 

@@ -7,7 +7,7 @@ export const PROTOCOL_HEADER = Buffer.from('AMQP\x00\x00\x09\x01', 'latin1');
 const PROTOCOL_HEADER_0_9 = Buffer.from('AMQP\x01\x01\x00\x09', 'latin1');
 
 /** What a connection begins with; `undecided` as long as more octets could make it any of these. */
-export type Opening = 'amqp' | 'undecided' | 'http' | 'tls' | 'unknown';
+type Opening = 'amqp' | 'undecided' | 'http' | 'tls' | 'unknown';
 
 const HTTP_METHODS = ['GET ', 'HEAD', 'POST', 'PUT ', 'DELE', 'OPTI', 'PATC', 'CONN', 'TRAC', 'PRI '];
 
@@ -23,6 +23,13 @@ export function judgeOpening(octets: Buffer): Opening {
   const word = begun.toString('latin1', 0, 4);
   if (!HTTP_METHODS.some((method) => method.startsWith(word))) return 'unknown';
   return word.length < 4 ? 'undecided' : 'http';
+}
+
+/** What to log about a client that began with `octets` on a WebSocket port, if he speaks AMQP; else undefined. */
+export function strayAdvice(octets: Uint8Array): string | undefined {
+  const name = PROTOCOL_HEADER.subarray(0, 4);
+  if (!name.equals(octets.subarray(0, name.length))) return undefined;
+  return 'AMQP client on the WebSocket port: give it the amqp port, or let it speak WebSocket';
 }
 
 /** What to write in the log about a connection that did not begin as it should. */

@@ -2,7 +2,7 @@
 import { type AddressInfo, connect } from 'node:net';
 import { afterAll, beforeAll } from 'vitest';
 import { createWebSocketStream, WebSocketServer } from 'ws';
-import { acceptAmqp } from '../../gateways/amqp/gateway.ts';
+import { amqpWebSocketDoor } from '../../gateways/amqp/gateway.ts';
 import { startWebSocketGateway } from '../../gateways/websocket.ts';
 import { type BrokerUnderTest, isWarren } from '../support/broker-under-test.ts';
 import { LISTENER } from './clients.ts';
@@ -30,7 +30,7 @@ export function useWebSocket(broker: BrokerUnderTest): { readonly url: string } 
 async function startWarrens({ embedded }: BrokerUnderTest): Promise<WebSocketDoor> {
   const gateway = await startWebSocketGateway({
     ...LISTENER,
-    doors: [{ subprotocols: ['amqp'], takesNone: true, accept: (transport) => acceptAmqp(embedded, transport) }],
+    doors: [amqpWebSocketDoor(embedded)],
     origins: ['loopback'],
     messageBytesMax: 16 * 1024 * 1024,
   });

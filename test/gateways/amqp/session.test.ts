@@ -1,17 +1,18 @@
 /** The AMQP door towards peers that are not simply a socket from this machine, and what a client sees of its economies. */
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { type AddressInfo, createServer, type Server } from 'node:net';
+import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type BrokerOptions, createBroker } from '../../../broker/broker.ts';
 import { createMessage } from '../../../broker/message.ts';
 import type { Broker } from '../../../broker/port.ts';
-import { acceptAmqp, startAmqpGateway } from '../../../gateways/amqp/gateway.ts';
+import { acceptAmqp, amqpWebSocketDoor, startAmqpGateway } from '../../../gateways/amqp/gateway.ts';
 import { type AmqpOptions, resolveOptions } from '../../../gateways/amqp/options.ts';
 import type { PeerAddress } from '../../../gateways/gateway.ts';
 import { REFERENCED_BYTES_MIN } from '../../../gateways/outbox.ts';
+import { startWebSocketGateway } from '../../../gateways/websocket.ts';
 import { RawConnection } from '../../support/raw-amqp.ts';
 import { closesConnection } from '../../support/raw-channel.ts';
 import { headerFrame, methodFrame } from '../../support/raw-frames.ts';
@@ -276,6 +277,29 @@ describe('the gateway', () => {
     await mute.untilEnded();
     await expect(RawConnection.connect(address)).rejects.toThrow('ECONNREFUSED');
     await broker.close();
+  });
+});
+
+describe('the WebSocket door', () => {
+  it('tells who comes without WebSocket how to come in, and the log who meant the AMQP port', async () => {
+    const broker = await createBroker();
+    const { log, lines } = recordedLog();
+    const gateway = await startWebSocketGateway({
+      ...{ host: '127.0.0.1', port: 0, connectionsMax: 10, handshakeTimeoutMs: 1000, log },
+      ...{ doors: [amqpWebSocketDoor(broker)], origins: [], messageBytesMax: 1024 },
+    });
+    closing.push(() => gateway.close());
+    const { port = 0 } = gateway.addresses[0] ?? {};
+    expect(await (await fetch(`http://127.0.0.1:${port}`)).text()).toContain('with the subprotocol "amqp" or none');
+    const socket = connect(port, '127.0.0.1');
+    socket.write('AMQP\0\0\t\x01');
+    expect(String(Buffer.concat(await socket.toArray()))).toMatch(/^HTTP\/1\.1 400 /);
+    expect(lines).toMatchObject([
+      {
+        level: 'warn',
+        message: 'AMQP client on the WebSocket port: give it the amqp port, or let it speak WebSocket',
+      },
+    ]);
   });
 });
 

@@ -109,6 +109,24 @@ describe('the configuration', () => {
     });
   });
 
+  it.each([
+    ['0', 0],
+    ['0.6', 0.6],
+    ['1', 1],
+    ['1048576', 2 ** 20],
+    ['1024k', 2 ** 20],
+    ['512MiB', 512 * 2 ** 20],
+    ['1.5G', 1.5 * 2 ** 30],
+    ['2 GiB', 2 ** 31],
+    ['1049KB', 1_049_000],
+    ['512MB', 512e6],
+    ['2gb', 2e9],
+  ])('reads %s as an amount of memory', async (written, memoryHighWatermark) => {
+    expect(await configOf([`--memory-high-watermark=${written}`])).toMatchObject({ memoryHighWatermark });
+    const { file } = toml(`memory-high-watermark = ${/^[\d.]+$/.test(written) ? written : `"${written}"`}`);
+    expect(await configOf(['--config', file])).toMatchObject({ memoryHighWatermark });
+  });
+
   it('reads lists from words too, and none as the empty one', async () => {
     const words = ['--loopback-users', 'none', '--websocket-origins', 'loopback,https://app.example'];
     expect(await configOf(words)).toMatchObject({
@@ -151,6 +169,11 @@ describe('a wrong configuration', () => {
     ['tls-min-version', 'TLSv1.1'],
     ['websocket-origins', 'a,,b'],
     ['default-user', ''],
+    ['memory-high-watermark', '1.5'],
+    ['memory-high-watermark', '1023K'],
+    ['memory-high-watermark', '512 miles'],
+    ['memory-high-watermark', '-1'],
+    ['memory-high-watermark', '0M'],
   ])('%s cannot be "%s"', async (name, value) => {
     const [line, ...others] = await problems([`--${name}`, value]);
     expect(line).toContain(`${name}: "${value}" (from the command line) is not allowed: it takes`);

@@ -44,8 +44,13 @@ async function listenWebSocket(changes: Partial<WebSocketOptions> = {}) {
     handshakeTimeoutMs: 5000,
     log,
     doors: [
-      { subprotocols: ['amqp'], takesNone: true, accept: door('amqp') },
-      { subprotocols: ['v12.stomp', 'v11.stomp'], accept: door('stomp') },
+      { subprotocols: ['amqp'], takesNone: true, invitation: 'AMQP is spoken here.', accept: door('amqp') },
+      {
+        subprotocols: ['v12.stomp', 'v11.stomp'],
+        invitation: 'STOMP too.',
+        adviseStray: (octets) => (Buffer.from(octets).toString().startsWith('CONNECT\n') ? 'wrong door' : undefined),
+        accept: door('stomp'),
+      },
     ],
     origins: ['loopback'],
     messageBytesMax: 1024 * 1024,
@@ -125,7 +130,9 @@ describe('the WebSocket listener', () => {
   });
 
   it('refuses a client without subprotocol when no door takes one', async () => {
-    const { url } = await listenWebSocket({ doors: [{ subprotocols: ['v12.stomp'], accept: () => {} }] });
+    const { url } = await listenWebSocket({
+      doors: [{ subprotocols: ['v12.stomp'], invitation: '', accept: () => {} }],
+    });
     expect((await refused(url)).status).toBe(400);
   });
 
@@ -146,7 +153,9 @@ describe('the WebSocket listener', () => {
     const response = await fetch(url.replace('ws:', 'http:'));
     expect(response.status).toBe(426);
     expect(response.headers.get('upgrade')).toBe('websocket');
-    expect(await response.text()).toContain('This is the WebSocket port of a message broker.');
+    expect(await response.text()).toBe(
+      'This is the WebSocket port of a message broker. AMQP is spoken here. STOMP too.\n',
+    );
   });
 
   it('answers an upgrade to anything else, and a malformed handshake, with 400', async () => {
@@ -160,15 +169,17 @@ describe('the WebSocket listener', () => {
     }
   });
 
-  it('tells in the log that an AMQP client has come to the wrong port', async () => {
+  it.each([
+    ['a client that some door knows', 'CONNECT\naccept-version:1.2\n\n\0', 'warn', 'wrong door'],
+    ['one that none knows', 'mumble\r\n\r\n', 'debug', 'no HTTP on the WebSocket port'],
+  ] as const)('answers who speaks no HTTP with 400, and logs it: %s', async (_name, spoken, level, message) => {
     const { address, lines } = await listenWebSocket();
     const socket = connect(address.port, '127.0.0.1');
-    socket.write('AMQP\0\0\t\x01');
+    socket.write(spoken);
     const octets = Buffer.concat(await socket.toArray()).toString();
     expect(octets).toMatch(/^HTTP\/1\.1 400 /);
-    expect(lines).toMatchObject([
-      { level: 'warn', message: 'an AMQP client on the WebSocket port: it wants the port of --amqp-port' },
-    ]);
+    expect(octets).toContain('AMQP is spoken here.');
+    expect(lines).toMatchObject([{ level, message }]);
   });
 
   it('answers 431 to a header section over the limit', async () => {

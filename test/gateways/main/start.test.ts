@@ -182,6 +182,16 @@ describe('definitions', () => {
     await connection.close();
   });
 
+  it('leave out what does not fit, and the log says what', async () => {
+    const { users: _none, ...topology } = definitions;
+    const queues = [...topology.queues, { name: 'amq.mine', vhost: '/', durable: true }];
+    const file = write('definitions.json', JSON.stringify({ ...topology, queues }));
+    const warren = await start({ flags: ['--load-definitions', file] });
+    expect(warren.log).toContainEqual(
+      expect.objectContaining({ file, msg: expect.stringMatching(/^not imported: .*amq\.mine/) }),
+    );
+  });
+
   it('that bring users end the well-known guest', async () => {
     const warren = await start({
       flags: ['--load-definitions', write('definitions.json', JSON.stringify(definitions))],
