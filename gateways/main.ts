@@ -57,12 +57,12 @@ async function main(): Promise<void> {
   const { config } = request;
   const log = openLog({ level: config.logLevel, format: config.logFormat });
   endOnFault(log);
-  const running = await start(config, log).catch((error: unknown) => {
+  const running = await start(config, log).catch(async (error: unknown) => {
     log.error(
       error instanceof StartError ? {} : { err: error },
       error instanceof Error ? error.message : String(error),
     );
-    log.flush();
+    await log.close();
     process.exit(EXIT_FAILED);
   });
   endOnSignal({ ...running, graceMs: config.shutdownGraceSeconds * 1000, log });

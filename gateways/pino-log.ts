@@ -16,17 +16,25 @@ interface LogOptions {
 /** Octets kept for a reader of the log that has stopped reading. */
 const BACKLOG_BYTES_MAX = 4 * 1024 * 1024;
 
+/** Longest wait at the end for a reader of the log that has stopped reading. */
+const FLUSH_MS_MAX = 500;
+
 const STDERR = 2;
 
 /** A log, and how to have all of it written before the process ends. */
 export interface ProcessLog extends Log {
-  /** Writes what has not been written yet, waiting for it. */
-  flush(): void;
+  /**
+   * Ends the log. Resolves when all has been written, or cannot be, or nobody has read it for `FLUSH_MS_MAX`. Never
+   * rejects. What is logged afterwards is lost.
+   */
+  close(): Promise<void>;
 }
 
 /** Opens the log of the process. */
 export function openLog(options: LogOptions): ProcessLog {
   const output = destination({ fd: STDERR, sync: false, maxLength: BACKLOG_BYTES_MAX });
+  // A log that cannot be written (a full disk, a reader gone) is no reason to stop serving.
+  output.on('error', () => {});
   const asText = options.format === 'text' || (options.format === 'auto' && isatty(STDERR));
   const stream: DestinationStream = asText ? { write: (line) => void output.write(textLine(line)) } : output;
   const logger = pino({ level: options.level, base: { pid: process.pid } }, stream);
@@ -35,12 +43,14 @@ export function openLog(options: LogOptions): ProcessLog {
     warn: (fields, message) => logger.warn(fields, message),
     info: (fields, message) => logger.info(fields, message),
     debug: (fields, message) => logger.debug(fields, message),
-    flush: () => {
-      try {
-        output.flushSync();
-      } catch {
-        // Nobody can be told that standard error is gone.
-      }
+    close: async () => {
+      await new Promise<void>((resolve) => {
+        output.flush(() => resolve());
+        output.once('error', () => resolve());
+        setTimeout(resolve, FLUSH_MS_MAX);
+      });
+      // Or it would try to write the rest as the process exits, for ever where that cannot be.
+      output.destroy();
     },
   };
 }

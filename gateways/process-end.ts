@@ -35,8 +35,7 @@ export function endOnSignal(ending: Ending): void {
       void end(ending);
     } else if (performance.now() - toldAt > SIGNAL_ECHO_MS) {
       log.warn({ signal }, 'ended at once: what was not acked is lost or delivered again');
-      log.flush();
-      process.exit(EXIT_BROKEN);
+      void exit(log, EXIT_BROKEN);
     }
   };
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
@@ -65,8 +64,12 @@ async function end({ broker, gateways, graceMs, log }: Ending): Promise<void> {
   await broker.close();
   await Promise.all(gateways.map((gateway) => gateway.close()));
   log.info({}, 'ended');
-  log.flush();
-  process.exit(EXIT_TOLD);
+  await exit(log, EXIT_TOLD);
+}
+
+async function exit(log: ProcessLog, code: number): Promise<never> {
+  await log.close();
+  process.exit(code);
 }
 
 /** From now on SIGHUP reads the certificate again; with a bad one the log says so and the old one stays. */
@@ -90,8 +93,7 @@ export function reloadOnSignal(tls: TlsIdentity | undefined, log: ProcessLog): v
 export function endOnFault(log: ProcessLog): void {
   process.on('uncaughtException', (error) => {
     log.error({ err: error }, 'a fault in the broker; it ends here rather than go on wrong');
-    log.flush();
-    process.exit(EXIT_BROKEN);
+    void exit(log, EXIT_BROKEN);
   });
   // Whoever started us may have stopped reading what we print; that is no reason to end.
   process.stdout.on('error', () => {});

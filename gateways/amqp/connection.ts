@@ -88,7 +88,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   }
 
   get halted(): boolean {
-    return this.#input.halted;
+    return this.#input.isHalted(Halt.control | Halt.alarm | Halt.turn);
   }
 
   get wantsCancelNotice(): boolean {

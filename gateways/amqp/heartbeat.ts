@@ -1,6 +1,7 @@
 /**
  * Heartbeats both ways [AMQP 4.2.7]: one is sent when nothing else was for half the timeout, and a peer of whom nothing
- * came for two timeouts is dead. A peer that is not being read (halted) cannot be heard and is spared.
+ * came for two timeouts is dead. A peer that is not being read for a reason of ours (halted) cannot be heard and is spared;
+ * one that is not read because it does not read itself is not: whoever takes nothing and says nothing is gone.
  */
 
 export interface HeartbeatPeer {

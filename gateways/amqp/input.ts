@@ -93,8 +93,9 @@ export class FrameInput {
     this.#handler = handler;
   }
 
-  get halted(): boolean {
-    return this.#halts !== 0;
+  /** For any of these reasons. */
+  isHalted(reasons: number): boolean {
+    return (this.#halts & reasons) !== 0;
   }
 
   /** Takes what has been received; `chunk` stays in use for as long as messages lie in it. */

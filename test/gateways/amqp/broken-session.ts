@@ -10,7 +10,7 @@ import { RawConnection } from '../../support/raw-amqp.ts';
 endOnFault({
   ...SILENT_LOG,
   error: (fields, message) => console.log(`${message}: ${(fields as { err: Error }).err.message}`),
-  flush: () => {},
+  close: async () => {},
 });
 const verb = process.argv[2] === 'publish' ? 'publish' : 'declareQueue';
 const broker = deviating(await createBroker(), () => ({

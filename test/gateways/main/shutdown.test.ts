@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { AMQPWebSocketClient } from '@cloudamqp/amqp-client';
 import { type ChannelModel, type ConsumeMessage, connect } from 'amqplib';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -133,5 +135,21 @@ describe('a fault', () => {
       await connection.close();
     }
     expect(warren.child.exitCode).toBeNull();
+  });
+
+  it.runIf(existsSync('/dev/full'))('waits for no log that cannot be written', async () => {
+    const full = openSync('/dev/full', 'w');
+    const child = spawn(process.execPath, ['dist/gateways/main.js', '--amqp-port=0', '--http-port=off'], {
+      stdio: ['ignore', 'pipe', full],
+    });
+    closeSync(full);
+    const exited = once(child, 'exit');
+    try {
+      for await (const text of child.stdout ?? []) if (String(text).includes('startup complete')) break;
+      child.kill('SIGTERM');
+      expect(await exited).toEqual([0, null]);
+    } finally {
+      child.kill('SIGKILL');
+    }
   });
 });
