@@ -45,9 +45,9 @@ export function openLog(options: LogOptions): ProcessLog {
     debug: (fields, message) => logger.debug(fields, message),
     close: async () => {
       await new Promise<void>((resolve) => {
-        output.flush(() => resolve());
-        output.once('error', () => resolve());
+        output.once('close', () => resolve()).once('error', () => resolve());
         setTimeout(resolve, FLUSH_MS_MAX);
+        output.end();
       });
       // Or it would try to write the rest as the process exits, for ever where that cannot be.
       output.destroy();
