@@ -64,7 +64,12 @@ export function textLine(json: string): string {
   const clock = new Date(Number(time)).toISOString().slice(11, 23);
   const label = levels.labels[Number(level)] ?? String(level);
   const pairs = Object.entries(fields).map(([name, value]) => ` ${name}=${fieldText(value)}`);
-  return `${clock} ${label.padEnd(5)} ${msg}${pairs.join('')}${errorText(err)}\n`;
+  // Peers have a say in some messages: none of it may pass for another line or for a terminal's commands.
+  const message = String(msg).replaceAll(
+    /\p{Cc}/gu,
+    (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+  return `${clock} ${label.padEnd(5)} ${message}${pairs.join('')}${errorText(err)}\n`;
 }
 
 function fieldText(value: unknown): string {

@@ -21,7 +21,7 @@ export class Transaction {
   #settlements: PendingSettlement[] = [];
 
   publish(exchange: Exchange, message: Message, mandatory: boolean): void {
-    this.#publishes.push({ exchange, message, mandatory });
+    this.#publishes.push({ exchange, message: message.compact(), mandatory });
   }
 
   settle(messages: readonly QueuedMessage[], verdict: PendingSettlement['verdict'], returned = false): void {

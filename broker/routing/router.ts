@@ -34,10 +34,12 @@ export class Router {
   readonly #clock: Clock;
   readonly #observers: Observers;
   readonly #replies: ReplyConsumers;
-  /** Deaths to be dealt with, from `#nextDeath` on; and before the next, those that follow from the last one, reversed. */
-  #deaths: Death[] = [];
-  #nextDeath = 0;
-  readonly #chain: Death[] = [];
+  /**
+   * Deaths to be dealt with, from `#next` on: of each message its own, or later those that follow from it, the next one
+   * last.
+   */
+  #waiting: Death[][] = [];
+  #next = 0;
   /** Deaths that the burial under way leads to. */
   readonly #again: Death[] = [];
   #inBurial = false;
@@ -99,11 +101,13 @@ export class Router {
    * thousands of queues, and through many of them at once.
    */
   deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
-    (this.#inBurial ? this.#again : this.#deaths).push({ queue, message, reason });
+    const death = { queue, message, reason };
+    if (this.#inBurial) this.#again.push(death);
+    else this.#waiting.push([death]);
     if (!this.#burying) {
       this.#burying = true;
       this.#buryAll();
-    } else if (!this.#inBurial && this.#deaths.length - this.#nextDeath > DEATHS_WAITING_MAX) {
+    } else if (!this.#inBurial && this.#waiting.length - this.#next > DEATHS_WAITING_MAX) {
       // Whoever makes more of them than are dealt with pays with his own time.
       for (let count = 0; count < DEATHS_PAID; count++) this.#buryNext();
     }
@@ -112,27 +116,38 @@ export class Router {
   #buryAll(): void {
     for (let count = 0; count < DEATHS_PER_TURN_MAX; count++) {
       if (this.#buryNext()) continue;
-      this.#deaths = [];
-      this.#nextDeath = 0;
+      this.#waiting = [];
+      this.#next = 0;
       this.#burying = false;
       return;
     }
-    if (this.#nextDeath * 2 > this.#deaths.length) {
-      this.#deaths = this.#deaths.slice(this.#nextDeath);
-      this.#nextDeath = 0;
-    }
+    this.#passTurn();
     this.#clock.defer(() => this.#buryAll());
+  }
+
+  /** What one death leads to without end waits behind the others. */
+  #passTurn(): void {
+    const current = this.#waiting[this.#next];
+    if (current !== undefined && this.#next + 1 < this.#waiting.length) {
+      this.#waiting.push(current);
+      this.#next++;
+    }
+    if (this.#next * 2 > this.#waiting.length) {
+      this.#waiting = this.#waiting.slice(this.#next);
+      this.#next = 0;
+    }
   }
 
   /** False when there is none. */
   #buryNext(): boolean {
-    const death = this.#chain.pop() ?? this.#deaths[this.#nextDeath];
-    if (death === undefined) return false;
-    if (death === this.#deaths[this.#nextDeath]) this.#nextDeath++;
+    const current = this.#waiting[this.#next];
+    const death = current?.pop();
+    if (current === undefined || death === undefined) return false;
     this.#inBurial = true;
     this.#bury(death);
     this.#inBurial = false;
-    for (let again = this.#again.pop(); again !== undefined; again = this.#again.pop()) this.#chain.push(again);
+    for (let again = this.#again.pop(); again !== undefined; again = this.#again.pop()) current.push(again);
+    if (current.length === 0) this.#next++;
     return true;
   }
 

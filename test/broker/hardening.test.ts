@@ -63,6 +63,25 @@ describe('numbers', () => {
     expect(first).toBeLessThan(326);
   });
 
+  it('a dead letter that multiplies does not keep the others of its virtual host waiting', async () => {
+    await channel.declareExchange({ exchange: 'dlx', type: 'fanout' });
+    for (let index = 0; index < 9; index++) {
+      await declare(`q${index}`, { 'x-max-length': 0, 'x-dead-letter-exchange': 'dlx' });
+      await channel.bind({ source: 'dlx', destination: `q${index}`, destinationKind: 'queue', bindingKey: '' });
+    }
+    await declare('dead');
+    await declare('ordinary', { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'dead' });
+    const turns: (() => void)[] = [];
+    vi.spyOn(core.clock, 'defer').mockImplementation((task) => void turns.push(task));
+    send(channel, 'q0', 'x');
+    send(channel, 'ordinary', 'y');
+    channel.reject((await channel.get('ordinary'))?.deliveryTag ?? 0);
+    turns.shift()?.();
+    turns.shift()?.();
+    expect((await core.queue('dead'))?.messagesReady).toBe(1);
+    expect(turns).toHaveLength(1);
+  });
+
   it('replies to a requester who does not read are kept up to a limit, in order, and the rest is unroutable', async () => {
     const returned: Message[] = [];
     const requester = core.channel();

@@ -25,4 +25,9 @@ describe('a line of the log for people', () => {
     });
     expect(textLine(json)).toBe('03:04:05.678 error broken\n  Error: x\n      at y\n');
   });
+
+  it('lets no peer write a line of its own, nor command a terminal', () => {
+    const json = JSON.stringify({ level: 40, time: 0, msg: 'vhost a\n00:00 error\u001b[2J\u009b1m not found' });
+    expect(textLine(json)).toBe('00:00:00.000 warn  vhost a\\x0a00:00 error\\x1b[2J\\x9b1m not found\n');
+  });
 });
