@@ -93,8 +93,11 @@ const OBJECT_PROPERTIES: PropertiesCodec = {
   rewrite: (block) => block,
 };
 
-/** A message with a larger share than one in so many of its chunk may as well keep the chunk. */
-const COMPACT_SHARE_MIN = 4;
+/**
+ * A message with a larger share than one in so many of its chunk keeps the chunk: from 1 KB in 64 KB on, copying every
+ * message of a backlog that lasts some milliseconds would cost as much as delivering it.
+ */
+const COMPACT_SHARE_MIN = 64;
 
 /** Messages copied for keeping lie together in slabs of this size: so much the last of them may hold in vain. */
 const SLAB_BYTES = 4096;
