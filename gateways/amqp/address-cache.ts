@@ -3,7 +3,7 @@
  * message. This cache knows them again by their octets and answers the same JavaScript strings without decoding, which
  * also makes comparing them cheap later on.
  */
-import { decodeName } from './octets.ts';
+import { decodeName } from '../../broker/encoding/octets.ts';
 
 /** Addresses that a connection remembers at first, and at the most; both powers of two. */
 const ADDRESSES_MIN = 64;

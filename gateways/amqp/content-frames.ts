@@ -1,9 +1,10 @@
 /** Header and body frames: whether they may come now, and what a header says. [AMQP 4.2.6] */
+
+import { scanProperties } from '../../broker/encoding/properties.ts';
 import { CLASS_BASIC, CONTENT_HEADER_BYTES, FRAME_HEADER } from './constants.ts';
 import { type ContentAssembly, EXPECTS_BODY, EXPECTS_HEADER, EXPECTS_METHOD } from './content.ts';
 import { frameError, ReplyError } from './errors.ts';
 import { BODY_BYTES_MAX } from './options.ts';
-import { scanProperties } from './properties.ts';
 
 const TWO_TO_32 = 2 ** 32;
 

@@ -6,9 +6,10 @@
  * Memory follows what has arrived, not what has been announced: the buffer doubles as it fills, and ends at exactly the
  * size of the message. So each octet of a large body is copied once, and once more on average by the doubling.
  */
+
+import { AMQP_PROPERTIES } from '../../broker/encoding/properties.ts';
 import { Message } from '../../broker/message.ts';
 import type { Address } from './address-cache.ts';
-import { AMQP_PROPERTIES } from './properties.ts';
 
 /** The first buffer of a content, unless less is needed. */
 const FIRST_BUFFER_BYTES = 4096;

@@ -9,6 +9,9 @@
  * body      3 channel size | at most frame_max - 8 octets | 0xCE        (as many as it takes, none for an empty body)
  * ```
  */
+
+import { SHORT_STRING_BYTES_MAX } from '../../broker/encoding/octets.ts';
+import { AMQP_PROPERTIES } from '../../broker/encoding/properties.ts';
 import type { Message } from '../../broker/message.ts';
 import type { CancelReason, ConsumerEvents, Got } from '../../broker/port.ts';
 import { copyShort, type Outbox } from '../outbox.ts';
@@ -24,8 +27,6 @@ import {
   METHOD_BASIC_DELIVER,
   REPLY_NAMES,
 } from './constants.ts';
-import { SHORT_STRING_BYTES_MAX } from './octets.ts';
-import { AMQP_PROPERTIES } from './properties.ts';
 
 /** Delivery tag, redelivered bit, two short strings and an end octet. */
 const DELIVER_TAIL_BYTES_MAX = 8 + 1 + 2 * (SHORT_STRING_BYTES_MAX + 1) + 1;

@@ -2,10 +2,11 @@
  * How failures are told to an AMQP peer: the reply code of every kind of broker error, whether a code closes the
  * channel or the connection [AMQP 1.1], and texts in RabbitMQ's wording, which clients compare.
  */
+
+import { encodeText, SHORT_STRING_BYTES_MAX } from '../../broker/encoding/octets.ts';
+import { ProtocolError } from '../../broker/encoding/protocol-error.ts';
 import { BrokerError, type BrokerErrorKind } from '../../broker/port.ts';
 import { REPLY_NAMES, type ReplyCode } from './constants.ts';
-import { encodeText, SHORT_STRING_BYTES_MAX } from './octets.ts';
-import { ProtocolError } from './protocol-error.ts';
 
 const REPLY_CODES = {
   'access-refused': 403,

@@ -6,6 +6,9 @@
  * message is a window on the chunk. Every other shape (cut anywhere, several body frames, frames of other channels in
  * between, empty bodies) goes through the content assembly of its channel, which also finds out what is wrong with it.
  */
+
+import { AMQP_PROPERTIES, scanProperties } from '../../broker/encoding/properties.ts';
+import { ProtocolError } from '../../broker/encoding/protocol-error.ts';
 import { Message } from '../../broker/message.ts';
 import type { Connection } from '../../broker/port.ts';
 import { viewOf } from '../outbox.ts';
@@ -32,8 +35,6 @@ import { frameError, isSoft, octetsText, type Reply, ReplyError, replyTo, unexpe
 import { describeFrame } from './frame-text.ts';
 import type { FrameHandler } from './input.ts';
 import { decodeArguments, encodeMethod, methodName } from './methods.ts';
-import { AMQP_PROPERTIES, scanProperties } from './properties.ts';
-import { ProtocolError } from './protocol-error.ts';
 
 /** Smallest payload of a header frame: an empty property block. */
 const HEADER_PAYLOAD_BYTES_MIN = CONTENT_HEADER_BYTES + 2;

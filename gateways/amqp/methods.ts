@@ -2,12 +2,13 @@
  * The methods of AMQP 0-9-1 as a table, and their arguments as octets [AMQP 1.2 to 1.9, 4.2.4]: one line a method, from
  * which the types of the arguments follow. Consecutive bits share octets, lowest bit first.
  */
+
+import { decodeTable, encodeTable } from '../../broker/encoding/field-tables.ts';
+import { CutOff, OctetReader, OctetWriter, SHORT_STRING_BYTES_MAX } from '../../broker/encoding/octets.ts';
+import { ProtocolError } from '../../broker/encoding/protocol-error.ts';
 import type { FieldTable } from '../../broker/fields.ts';
 import { FRAME_END, FRAME_METHOD } from './constants.ts';
 import { octetsText } from './errors.ts';
-import { decodeTable, encodeTable } from './fields.ts';
-import { CutOff, OctetReader, OctetWriter, SHORT_STRING_BYTES_MAX } from './octets.ts';
-import { ProtocolError } from './protocol-error.ts';
 
 /**
  * `name` is a short string that must be UTF-8, `text` one of which only people read; `longstr` decodes to a view on the

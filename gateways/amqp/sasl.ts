@@ -2,10 +2,11 @@
  * How a peer proves who he is [AMQP 2.2.4]. All mechanisms here take one response, which comes with connection.start-ok;
  * connection.secure, the challenge, is never needed.
  */
+
+import { decodeField } from '../../broker/encoding/field-tables.ts';
+import { decodeText, OctetReader } from '../../broker/encoding/octets.ts';
+import { ProtocolError } from '../../broker/encoding/protocol-error.ts';
 import type { PeerAddress } from '../gateway.ts';
-import { decodeField } from './fields.ts';
-import { decodeText, OctetReader } from './octets.ts';
-import { ProtocolError } from './protocol-error.ts';
 
 /** A name and what proves it. */
 export type Login = { readonly username: string } & (

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
+import { ProtocolError } from '../../../broker/encoding/protocol-error.ts';
 import { ADDRESS_BYTES_MAX, AddressCache } from '../../../gateways/amqp/address-cache.ts';
-import { ProtocolError } from '../../../gateways/amqp/protocol-error.ts';
 import { Writer } from '../../support/amqp-wire.ts';
 import { runs } from '../../support/runs.ts';
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { BODY_BYTES_MAX } from '../../../broker/broker.ts';
-import { TABLE_DEPTH_MAX } from '../../../gateways/amqp/fields.ts';
+import { TABLE_DEPTH_MAX } from '../../../broker/encoding/field-tables.ts';
 import { resolveOptions } from '../../../gateways/amqp/options.ts';
 import { OPTION_NAMES, OPTIONS, spelled } from '../../../gateways/options.ts';
 import { HIGH_WATER_BYTES, STUCK_FACTOR } from '../../../gateways/outbox.ts';

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { ProtocolError } from '../../../broker/encoding/protocol-error.ts';
 import type { FieldTable } from '../../../broker/fields.ts';
 import {
   decodeArguments,
@@ -9,7 +10,6 @@ import {
   type MethodName,
   methodName,
 } from '../../../gateways/amqp/methods.ts';
-import { ProtocolError } from '../../../gateways/amqp/protocol-error.ts';
 import { METHODS } from '../../support/amqp-methods.ts';
 import { decodeMethod as readMethod, encodeMethod as writeMethod } from '../../support/amqp-wire.ts';
 import { runs } from '../../support/runs.ts';

@@ -1,8 +1,8 @@
 /** What malformed octets lead to. */
 
 /**
- * Thrown by every decoder of this door, and only that. `code` is the AMQP reply code with which the connection ends
- * (501 FRAME_ERROR, 502 SYNTAX_ERROR, 503 COMMAND_INVALID); `offset` the position of the fault in the octets that the
+ * Thrown by every decoder of the canonical encoding and of the AMQP door, and only that. `code` is the AMQP reply code
+ * that the fault has (501 FRAME_ERROR, 502 SYNTAX_ERROR, 503 COMMAND_INVALID); `offset` the position of the fault in the octets that the
  * decoder was given.
  */
 export class ProtocolError extends Error {

@@ -7,9 +7,9 @@
  *  4 user-id(s)  3 app-id(s)  2 cluster-id(s)  1 unused  0 more flags follow (never used: refused)
  * ```
  */
-import type { FieldValue } from '../../broker/fields.ts';
-import { type MessageProperties, type PropertiesChange, type PropertiesCodec, Trait } from '../../broker/message.ts';
-import { decodeTable, encodeField, encodeTable, readLength, scanField, scanHeaders } from './fields.ts';
+import type { FieldValue } from '../fields.ts';
+import { type MessageProperties, type PropertiesChange, type PropertiesCodec, Trait } from '../message.ts';
+import { decodeTable, encodeField, encodeTable, readLength, scanField, scanHeaders } from './field-tables.ts';
 import { decodeText, OctetReader, OctetWriter } from './octets.ts';
 import { ProtocolError } from './protocol-error.ts';
 

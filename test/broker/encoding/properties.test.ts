@@ -1,5 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { AMQP_PROPERTIES, scanProperties } from '../../../broker/encoding/properties.ts';
+import { ProtocolError } from '../../../broker/encoding/protocol-error.ts';
 import type { FieldValue } from '../../../broker/fields.ts';
 import {
   changeProperties,
@@ -8,8 +10,6 @@ import {
   Trait,
   traitsOf,
 } from '../../../broker/message.ts';
-import { AMQP_PROPERTIES, scanProperties } from '../../../gateways/amqp/properties.ts';
-import { ProtocolError } from '../../../gateways/amqp/protocol-error.ts';
 import {
   decodeProperties as readBlock,
   typed,

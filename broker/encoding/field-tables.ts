@@ -12,8 +12,8 @@
  * What has passed `scanTable` is decoded without errors. How values correspond to JavaScript's: `broker/fields.ts`;
  * besides, an unsigned 32-bit integer above the signed range becomes a bigint, so that it stays an integer.
  */
-import { Decimal, type FieldTable, type FieldValue, isFieldTable } from '../../broker/fields.ts';
-import { Trait } from '../../broker/message.ts';
+import { Decimal, type FieldTable, type FieldValue, isFieldTable } from '../fields.ts';
+import { Trait } from '../message.ts';
 import { decodeText, type OctetReader, type OctetWriter } from './octets.ts';
 import { ProtocolError } from './protocol-error.ts';
 

@@ -1,7 +1,5 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Decimal, type FieldTable, type FieldValue, fieldsEqual } from '../../../broker/fields.ts';
-import { Trait } from '../../../broker/message.ts';
 import {
   decodeField,
   decodeTable,
@@ -10,9 +8,11 @@ import {
   scanHeaders,
   scanTable,
   TABLE_DEPTH_MAX,
-} from '../../../gateways/amqp/fields.ts';
-import { OctetReader, OctetWriter } from '../../../gateways/amqp/octets.ts';
-import { ProtocolError } from '../../../gateways/amqp/protocol-error.ts';
+} from '../../../broker/encoding/field-tables.ts';
+import { OctetReader, OctetWriter } from '../../../broker/encoding/octets.ts';
+import { ProtocolError } from '../../../broker/encoding/protocol-error.ts';
+import { Decimal, type FieldTable, type FieldValue, fieldsEqual } from '../../../broker/fields.ts';
+import { Trait } from '../../../broker/message.ts';
 import { typed, Writer } from '../../support/amqp-wire.ts';
 import { runs } from '../../support/runs.ts';
 
