@@ -1,0 +1,189 @@
+/**
+ * The store: what keeps messages and definitions beyond the life of the process, and the bodies of a backlog out of its
+ * memory. The model tells it what happens, in the order in which it happens, and goes on; the store gathers what it is
+ * told into group commits. What is told within one turn of the event loop is stored as a whole or not at all.
+ *
+ * A commit is one write and one sync for everything that was told while the one before was under way. Whoever must not
+ * speak before something is on disk (a confirm, a declare-ok) asks for it with `whenSynced`; nobody else waits.
+ *
+ * Ownership: `record` and `slot` of a `Custody` and `dirty` of a `Holder` belong to the store; everything else belongs to
+ * the model and is read by the store at its next commit.
+ */
+import type { Message } from './message.ts';
+
+/** What exists by declaration and outlives the process. In the order in which they must be restored. */
+export const DEFINITION_KINDS = [
+  'vhost',
+  'user',
+  'permission',
+  'topic-permission',
+  'policy',
+  'operator-policy',
+  'parameter',
+  'global-parameter',
+  'exchange',
+  'queue',
+  'binding',
+] as const;
+
+export type DefinitionKind = (typeof DEFINITION_KINDS)[number];
+
+/** A value as definitions have them: JSON's, and those of field tables (bigint, Date, Uint8Array, Decimal). */
+export type DefinitionValue = unknown;
+
+export interface Definition {
+  readonly kind: DefinitionKind;
+  /** What names it among its kind, e.g. virtual host and name. */
+  readonly key: readonly string[];
+  readonly value: DefinitionValue;
+}
+
+/** Something that holds messages: a queue, or an exchange that delays. Made by `Store.holder`. */
+export interface Holder {
+  /** Never given twice in the life of a data folder. A durable holder writes it into its definition. */
+  readonly id: number;
+  /** Highest position that has been delivered to anybody; told by `Store.delivered`. */
+  deliveredThrough: number;
+  dirty: boolean;
+}
+
+/** Where a commit has put what it holds. Only the store looks inside; the model compares with `undefined`. */
+export interface StoredRecord {
+  /** True when it has been written and can be read back, synced or not. */
+  readonly written: boolean;
+}
+
+/** One message with one holder, from `Store.admit` to `Store.settle`. */
+export interface Custody {
+  readonly holder: Holder;
+  /** Its place among those of its holder; grows with every message the holder takes in. */
+  readonly position: number;
+  /** 0 to 255. */
+  readonly priority: number;
+  /** When it expires, or is due (an exchange that delays); milliseconds since 1970, Infinity = never. */
+  readonly expiresAtMs: number;
+  /** How often it came back from a consumer. */
+  readonly returnCount: number;
+  /** Until when it is held back for a delayed retry; milliseconds since 1970, 0 = it is not. */
+  readonly heldUntilMs: number;
+  /** Undefined: the store has nothing to do with it. */
+  record: StoredRecord | undefined;
+  /** Number within the file that `record` lies in. */
+  slot: number;
+}
+
+/**
+ * A run of ready messages of one holder and one priority that is on disk only. Immutable but for what is said at
+ * `Store.settlePage`; the order of positions holds within it and, of one holder and priority, between pages.
+ */
+export interface Page {
+  readonly holder: Holder;
+  readonly priority: number;
+  readonly count: number;
+  /** Octets of all bodies. */
+  readonly bodyBytes: number;
+  readonly firstPosition: number;
+  readonly lastPosition: number;
+  /** The earliest time at which one of them expires; Infinity = none does. */
+  readonly expiresAtMs: number;
+}
+
+/** A message as it comes back from a page or after a restart. */
+export interface Restored {
+  readonly message: Message;
+  readonly position: number;
+  readonly priority: number;
+  readonly expiresAtMs: number;
+  readonly returnCount: number;
+  readonly heldUntilMs: number;
+  readonly record: StoredRecord;
+  readonly slot: number;
+}
+
+/** What a holder of an earlier process held. */
+export interface RestoredHolder {
+  readonly holder: Holder;
+  /** Ready messages, in order, by priority. Of several with the same priority, the lower positions come first. */
+  readonly pages: readonly Page[];
+  /** Held back for a delayed retry, in no promised order. */
+  readonly held: readonly Page[];
+  /** Highest position ever given, as far as it matters. */
+  readonly lastPosition: number;
+}
+
+/** What is to be called once when everything told before has been stored. */
+export interface SyncWaiter {
+  onSynced(): void;
+}
+
+export interface Store {
+  /** False: nothing is kept, every other verb does nothing, and nobody has to wait. */
+  readonly durable: boolean;
+  /** Number of the commit that is being gathered. What is told now is synced with it, or before. */
+  readonly batch: number;
+  /** Octets that the bodies of ready messages take in memory; kept by the queues. */
+  residentBytes: number;
+  /** Above this, ready messages that are not the next to go are to be paged out. */
+  readonly residentBytesMax: number;
+
+  /** Definitions of the kind that outlived the last process, in the order of their making; once, before all else. */
+  definitions(kind: DefinitionKind): readonly Definition[];
+  /** Makes or replaces a definition. The value is taken over: do not change it afterwards. */
+  define(kind: DefinitionKind, key: readonly string[], value: DefinitionValue): void;
+  /** Ends a definition; unknown ones are no error. */
+  undefine(kind: DefinitionKind, key: readonly string[]): void;
+
+  /** A new holder. */
+  holder(): Holder;
+  /**
+   * The holder `id` of an earlier process with all it held; to be asked once for each that its definition names. What
+   * nobody has asked for when `restored` is called is dropped.
+   */
+  restore(id: number): RestoredHolder;
+  /** Everything that is to be restored has been. */
+  restored(): void;
+
+  /**
+   * Custody of `message` begins. One message admitted for several holders in a row is stored once. `survives`: it is to
+   * be there after a restart; otherwise it is only kept out of memory. Sets `custody.record`.
+   */
+  admit(custody: Custody, message: Message, survives: boolean): void;
+  /** Custody ends. To be called only when `custody.record` is not undefined; it is undefined afterwards. */
+  settle(custody: Custody): void;
+  /** Its `returnCount` or `heldUntilMs` has changed; `custody.record` is not undefined. */
+  amend(custody: Custody): void;
+  /** `holder.deliveredThrough` has grown. After a crash what was delivered and not settled counts as redelivered. */
+  delivered(holder: Holder): void;
+
+  /** The page of these custodies, in the order of positions and of one priority; every `record` is `written`. */
+  page(holder: Holder, custodies: readonly Custody[], bodyBytes: number): Page;
+  /**
+   * Reads a page: those of its messages that are still in custody, in the order of positions. The bodies share few large
+   * buffers. Never rejects: what cannot be read because of damage is reported as such, settled nowhere, and left out;
+   * what cannot be read for a time (an I/O error) is tried again.
+   */
+  load(page: Page): Promise<readonly Restored[]>;
+  /** Custody of everything in the page ends, except what `load` handed out already. */
+  settlePage(page: Page): void;
+
+  /** Calls `waiter` when everything told until now is on disk, waiters in the order of asking; never synchronously. */
+  whenSynced(waiter: SyncWaiter): void;
+  /** The same as a promise. Resolves at once when nothing waits to be stored. */
+  synced(): Promise<void>;
+  /**
+   * Stores what is left and lets go of the data folder. Rejects when that is not possible in time; what was confirmed is
+   * safe also then. Idempotent.
+   */
+  close(): Promise<void>;
+}
+
+/** What the store wants somebody to know; `text` is for people. */
+export type StoreEvent =
+  /** Writing has failed, and is tried again until it succeeds: publishers must be held back. */
+  | { readonly type: 'trouble'; readonly text: string }
+  /** Writing works again. */
+  | { readonly type: 'recovered'; readonly text: string }
+  /** Something stored cannot be read any more. */
+  | { readonly type: 'damage'; readonly text: string }
+  /** Something worth a line in the log. */
+  | { readonly type: 'notice'; readonly text: string };
