@@ -40,6 +40,8 @@ export interface PeerAddress {
 export interface Transport {
   readonly socket: Duplex;
   readonly peer: PeerAddress;
+  /** What TLS agreed on, if the listener offered anything [RFC 7301]. */
+  readonly applicationProtocol?: string;
 }
 
 /** `127.0.0.1:40212 -> 127.0.0.1:5672`, the form in which connections are named in lists and logs. */

@@ -21,6 +21,8 @@ export interface ListenerOptions {
   readonly port: number;
   /** With it, the listener speaks TLS only. */
   readonly tls?: TlsIdentity;
+  /** Application protocols for TLS clients that ask for one, best first [RFC 7301]; one that has none of them is refused. */
+  readonly alpnProtocols?: readonly string[];
   /** Addresses of proxies that speak the PROXY protocol to this listener; a connection from there must begin with it. */
   readonly proxyProtocolSources?: AddressRanges;
   /** Connections open at a time; one more is closed as soon as it is accepted. */
@@ -151,8 +153,10 @@ export class Listener {
   #createTlsServer(tls: TlsIdentity): TlsServer {
     const { verifyClient } = tls.options;
     // Never listens itself: it is handed sockets whose PROXY header, if any, has been taken off.
+    const { alpnProtocols } = this.#options;
     const server = new TlsServer({
       ...tls.context,
+      ...(alpnProtocols && { ALPNProtocols: [...alpnProtocols] }),
       handshakeTimeout: this.#options.handshakeTimeoutMs,
       requestCert: verifyClient !== 'none',
       rejectUnauthorized: verifyClient === 'required',
@@ -232,7 +236,8 @@ export class Listener {
     this.#handshaking.delete(ends);
     const certificateName = tls.nameOf(socket);
     const peer = certificateName === undefined ? handshaking.peer : { ...handshaking.peer, certificateName };
-    this.#options.onConnection({ socket, peer });
+    const applicationProtocol = socket.alpnProtocol || undefined;
+    this.#options.onConnection({ socket, peer, ...(applicationProtocol !== undefined && { applicationProtocol }) });
   }
 }
 

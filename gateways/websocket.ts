@@ -1,7 +1,8 @@
 /**
- * The one WebSocket listener for every door. The subprotocol that the client asks for picks the door; a client that asks
- * for none gets the door that takes such clients. The path means nothing: `/`, `/ws` and `/ws/amqp` are all the same.
- * Whoever comes with plain HTTP is told in a sentence what this port is (426). [RFC 6455]
+ * The one HTTP listener for every door. Of a WebSocket, the subprotocol that the client asks for picks the door; a client
+ * that asks for none gets the door that takes such clients, and the path means nothing: `/`, `/ws` and `/ws/amqp` are all
+ * the same. A plain request goes to the first HTTP door that takes it (http-door.ts); whoever asks for what no door has
+ * is told in a sentence what this port is (426). [RFC 6455]
  *
  * A web page may open a WebSocket to any address, this machine's included, and guest/guest is known to all; so what a
  * browser says about the page's origin is checked: by default only pages that were served from this machine.
@@ -12,6 +13,7 @@ import { WebSocketServer } from 'ws';
 import { isLoopback, peerOfSocket } from './addresses.ts';
 import type { Gateway, PeerAddress, Transport } from './gateway.ts';
 import { peerName } from './gateway.ts';
+import { type HttpDoor, headWithoutUpgrade } from './http-door.ts';
 import { CLOSE_TIMEOUT_MS, type Listener, type ListenerOptions, listen } from './listener.ts';
 import { WebSocketStream } from './websocket-stream.ts';
 
@@ -31,6 +33,8 @@ export interface WebSocketDoor {
 
 export interface WebSocketOptions extends ListenerOptions {
   readonly doors: readonly WebSocketDoor[];
+  /** Asked in this order whose a plain request is. */
+  readonly httpDoors?: readonly HttpDoor[];
   /** Origins of web pages that may connect: `https://app.example`, `null`, `loopback` (this machine's), `*` (all). */
   readonly origins: readonly string[];
   /** Octets of one WebSocket message; a larger one ends the connection (1009). */
@@ -48,6 +52,21 @@ export const GOODBYE_TIMEOUT_MS = 1000;
 
 const CLOSE_GOING_AWAY = 1001;
 
+/** How long a connection may stay without a request after an answer; longer than proxies keep theirs (nginx: 60 s). */
+const KEEP_ALIVE_TIMEOUT_MS = 65_000;
+
+/** What plain requests are spoken over where a door has further protocols for TLS [RFC 7301]. */
+const ALPN_HTTP = 'http/1.1';
+
+/** An HTTP connection that has not become anything else yet. */
+interface HttpConnection {
+  readonly peer: PeerAddress;
+  /** Requests that have not been answered to their end. */
+  pending: number;
+  /** Ends a connection on which no request comes to the end of its head in time. */
+  timer: NodeJS.Timeout | undefined;
+}
+
 /** Starts the listener. Rejects with ListenError. */
 export async function startWebSocketGateway(options: WebSocketOptions): Promise<Gateway> {
   const gateway = new WebSocketGateway(options);
@@ -60,20 +79,23 @@ class WebSocketGateway implements Gateway {
   readonly #options: WebSocketOptions;
   /** For whoever comes with plain HTTP. */
   readonly #invitation: string;
+  readonly #httpDoors: readonly HttpDoor[];
   readonly #http: Server;
   readonly #webSockets: WebSocketServer;
   readonly #streams = new Set<WebSocketStream>();
-  /** What is known about the two ends of every HTTP connection that has not become a WebSocket yet. */
-  readonly #waiting = new Map<Duplex, { readonly peer: PeerAddress; readonly timer: NodeJS.Timeout }>();
+  readonly #connections = new Map<Duplex, HttpConnection>();
+  #closing = false;
   #listener: Listener | undefined;
 
   constructor(options: WebSocketOptions) {
     this.#options = options;
-    const invitations = options.doors.map((door) => door.invitation);
+    this.#httpDoors = options.httpDoors ?? [];
+    const invitations = [...options.doors, ...this.#httpDoors].map((door) => door.invitation);
     this.#invitation = `${['This is the WebSocket port of a message broker.', ...invitations].join(' ')}\n`;
-    this.#http = createServer({ maxHeaderSize: HEADER_BYTES_MAX }, (request, response) =>
-      this.#onRequest(request, response),
-    );
+    this.#http = createServer({ maxHeaderSize: HEADER_BYTES_MAX, keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS });
+    this.#http.on('request', (request, response) => this.#onRequest(request, response));
+    // A door may say no before the body has been sent.
+    this.#http.on('checkContinue', (request, response) => this.#onRequest(request, response));
     this.#http.on('upgrade', (request, socket, head) => this.#onUpgrade(request, socket, head));
     this.#http.on('clientError', (error, socket) => this.#onClientError(error, socket));
     const settings = {
@@ -94,7 +116,12 @@ class WebSocketGateway implements Gateway {
   }
 
   async start(): Promise<void> {
-    this.#listener = await listen({ ...this.#options, onConnection: (transport) => this.#onConnection(transport) });
+    const alpnProtocols = this.#httpDoors.flatMap((door) => door.alpnProtocols ?? []);
+    this.#listener = await listen({
+      ...this.#options,
+      ...(alpnProtocols.length > 0 && { alpnProtocols: [...alpnProtocols, ALPN_HTTP] }),
+      onConnection: (transport) => this.#onConnection(transport),
+    });
   }
 
   stopAccepting(): void {
@@ -103,35 +130,50 @@ class WebSocketGateway implements Gateway {
 
   async close(): Promise<void> {
     this.stopAccepting();
-    for (const socket of this.#waiting.keys()) socket.destroy();
+    this.#closing = true;
+    for (const [socket, { pending }] of this.#connections) if (pending === 0) socket.destroy();
+    for (const door of this.#httpDoors) door.close?.();
     const timer = setTimeout(() => {
+      for (const socket of this.#connections.keys()) socket.destroy();
       for (const stream of this.#streams) stream.closeWith(CLOSE_GOING_AWAY, 'shutting down');
     }, GOODBYE_TIMEOUT_MS);
     await this.#listener?.close();
     clearTimeout(timer);
   }
 
-  #onConnection({ socket, peer }: Transport): void {
-    const { handshakeTimeoutMs } = this.#options;
-    // node:http enforces its own time limits only on servers that listen by themselves.
-    const timer = setTimeout(() => socket.destroy(), handshakeTimeoutMs);
-    this.#waiting.set(socket, { peer, timer });
+  #onConnection(transport: Transport): void {
+    const { socket, peer, applicationProtocol: agreed } = transport;
+    const door = this.#httpDoors.find(({ alpnProtocols }) => agreed !== undefined && alpnProtocols?.includes(agreed));
+    if (door?.accept && agreed !== undefined) {
+      door.accept(transport, agreed);
+      return;
+    }
+    const connection: HttpConnection = { peer, pending: 0, timer: undefined };
+    this.#connections.set(socket, connection);
+    this.#awaitHead(socket, connection, this.#options.handshakeTimeoutMs);
     socket.once('close', () => this.#forget(socket));
     this.#http.emit('connection', socket);
   }
 
-  #forget(socket: Duplex): PeerAddress | undefined {
-    const waiting = this.#waiting.get(socket);
-    clearTimeout(waiting?.timer);
-    this.#waiting.delete(socket);
-    return waiting?.peer;
+  /** `node:http` enforces its own time limit on heads only on servers that listen by themselves. */
+  #awaitHead(socket: Duplex, connection: HttpConnection, milliseconds: number): void {
+    clearTimeout(connection.timer);
+    connection.timer = setTimeout(() => socket.destroy(), milliseconds);
+  }
+
+  #forget(socket: Duplex): HttpConnection | undefined {
+    const connection = this.#connections.get(socket);
+    clearTimeout(connection?.timer);
+    this.#connections.delete(socket);
+    return connection;
   }
 
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const peer = this.#forget(socket) ?? peerOfSocket(request.socket, this.#options.tls !== undefined);
+    const connection = this.#forget(socket);
+    const peer = connection?.peer ?? this.#peerOf(request);
     const { origin } = request.headers;
     if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
-      refuse(socket, 400, this.#invitation);
+      this.#onOtherUpgrade(request, socket, head, peer);
       return;
     }
     if (!isOriginAllowed(origin, this.#options.origins)) {
@@ -154,6 +196,21 @@ class WebSocketGateway implements Gateway {
     });
   }
 
+  #onOtherUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, peer: PeerAddress): void {
+    const door = this.#httpDoors.find((candidate) => candidate.takes(request));
+    if (!door) {
+      refuse(socket, 400, this.#invitation);
+      return;
+    }
+    if (door.onUpgrade?.(request, socket, head, peer)) return;
+    socket.unshift(Buffer.concat([headWithoutUpgrade(request), head]));
+    this.#onConnection({ socket, peer });
+  }
+
+  #peerOf(request: IncomingMessage): PeerAddress {
+    return peerOfSocket(request.socket, this.#options.tls !== undefined);
+  }
+
   /** The first subprotocol that some door speaks, in the client's order of preference. */
   #choose(offered: ReadonlySet<string>): { door: WebSocketDoor; subprotocol?: string } | undefined {
     const { doors } = this.#options;
@@ -168,7 +225,20 @@ class WebSocketGateway implements Gateway {
     return undefined;
   }
 
-  #onRequest(_request: IncomingMessage, response: ServerResponse): void {
+  #onRequest(request: IncomingMessage, response: ServerResponse): void {
+    const { socket } = request;
+    const connection = this.#connections.get(socket);
+    if (connection) {
+      connection.pending += 1;
+      clearTimeout(connection.timer);
+      response.once('close', () => this.#onAnswered(socket, connection));
+    }
+    if (this.#closing) response.shouldKeepAlive = false;
+    const door = this.#httpDoors.find((candidate) => candidate.takes(request));
+    if (door) {
+      door.onRequest(request, response, connection?.peer ?? this.#peerOf(request));
+      return;
+    }
     response.writeHead(426, {
       Upgrade: 'websocket',
       Connection: 'Upgrade, close',
@@ -178,11 +248,19 @@ class WebSocketGateway implements Gateway {
     response.end(this.#invitation);
   }
 
+  #onAnswered(socket: Duplex, connection: HttpConnection): void {
+    connection.pending -= 1;
+    if (connection.pending > 0 || this.#connections.get(socket) !== connection) return;
+    if (this.#closing) socket.end(() => socket.destroy());
+    else this.#awaitHead(socket, connection, KEEP_ALIVE_TIMEOUT_MS + this.#options.handshakeTimeoutMs);
+  }
+
   #onClientError(error: ClientError, socket: Duplex): void {
-    const peer = this.#forget(socket);
-    this.#logClientError(peer, error);
+    const connection = this.#forget(socket);
+    this.#logClientError(connection?.peer, error);
     const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
-    if (socket.writable) refuse(socket, status, this.#invitation);
+    // Not into the middle of another answer.
+    if (socket.writable && !connection?.pending) refuse(socket, status, this.#invitation);
     else socket.destroy();
   }
 
