@@ -2,7 +2,7 @@
 
 import { Permissions, THE_PROGRAM } from './access/permissions.ts';
 import { Users } from './access/users.ts';
-import type { Administration } from './administration/administration.ts';
+import type { Administration, ScramHash, ScramKeys } from './administration/administration.ts';
 import { BrokerAdministration } from './administration/broker-administration.ts';
 import { Policies } from './administration/policies.ts';
 import { type Clock, systemClock } from './clock.ts';
@@ -80,6 +80,10 @@ class InProcessBroker implements Broker {
 
   authenticate(credentials: Credentials): Promise<Principal> {
     return this.#users.authenticate(credentials);
+  }
+
+  scramKeys(username: string, hash: ScramHash): Promise<ScramKeys> {
+    return this.#users.scramKeys(username, hash);
   }
 
   async connect(

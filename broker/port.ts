@@ -6,7 +6,7 @@
  * they are called. The data plane (publish, ack, reject, deliveries, confirms) is synchronous and allocates neither
  * promise nor closure per message. Every verb that fails throws (or rejects with) a `BrokerError`.
  */
-import type { Administration } from './administration/administration.ts';
+import type { Administration, ScramHash, ScramKeys } from './administration/administration.ts';
 import type { FieldTable } from './fields.ts';
 import type { Message } from './message.ts';
 import type { Observer } from './observer.ts';
@@ -44,13 +44,14 @@ export interface Principal {
 
 /**
  * How a peer proves who he is: with a password, or because the door has his proof already: a verified client
- * certificate, or the login with which he came (`renewal`).
+ * certificate, the login with which he came (`renewal`), a SCRAM proof that fitted his `scramKeys` (`scram`), or the word
+ * of another server that the configuration trusts (`server`).
  */
 export type Credentials = {
   readonly username: string;
   /** False unless the peer is on this machine; some users (guest) may come from here only. */
   readonly loopback: boolean;
-} & ({ readonly password: string } | { readonly provedBy: 'certificate' | 'renewal' });
+} & ({ readonly password: string } | { readonly provedBy: 'certificate' | 'renewal' | 'scram' | 'server' });
 
 /** The peer as shown to people in lists and logs. */
 export interface PeerInfo {
@@ -240,6 +241,11 @@ export interface Broker {
   readonly administration: Administration;
   /** Throws access-refused, with nothing in the text that tells which of the two was wrong. */
   authenticate(credentials: Credentials): Promise<Principal>;
+  /**
+   * For a door that checks a SCRAM proof itself and then authenticates with `provedBy: 'scram'`. Of a user who does not
+   * exist, or whose password Warren has never seen, keys that no proof fits, with a salt that is the same every time.
+   */
+  scramKeys(username: string, hash: ScramHash): Promise<ScramKeys>;
   /**
    * Enters a virtual host (default: the broker's default one). Without a principal the program itself enters, which may
    * do everything. Throws not-allowed: unknown virtual host, no permission in it, over a connection limit.

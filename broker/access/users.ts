@@ -2,7 +2,7 @@
  * The users of one broker: who they are, how they prove it, what tags and limits they have. What they may do is in
  * permissions.ts.
  */
-import type { UserLimits, UserSpec, UserView } from '../administration/administration.ts';
+import type { ScramHash, ScramKeys, UserLimits, UserSpec, UserView } from '../administration/administration.ts';
 import { BrokerError, type Credentials, type Principal } from '../port.ts';
 import { checkLimits } from './limits.ts';
 import {
@@ -13,6 +13,7 @@ import {
   type PasswordHash,
   verifyPassword,
 } from './password.ts';
+import { makeScramKeys, unmatchableScramKeys } from './scram-keys.ts';
 
 /** RabbitMQ's bound. */
 export const USER_TAGS_MAX = 32;
@@ -26,6 +27,8 @@ export interface UsersOptions {
 export class Users {
   readonly #users = new Map<string, UserView>();
   readonly #loopbackUsers: ReadonlySet<string>;
+  /** For the keys of those who have none. */
+  readonly #secret = crypto.getRandomValues(new Uint8Array(32));
 
   constructor(options: UsersOptions = {}) {
     this.#loopbackUsers = new Set(options.loopbackUsers ?? ['guest']);
@@ -86,7 +89,7 @@ export class Users {
     const proved =
       'password' in credentials
         ? (await verifyPassword(credentials.password, user)) && credentials.password !== ''
-        : credentials.provedBy === 'certificate' || credentials.provedBy === 'renewal';
+        : ['certificate', 'renewal', 'scram', 'server'].includes(credentials.provedBy);
     if (user === undefined || !proved) {
       throw new BrokerError('access-refused', `user '${username}': invalid credentials`);
     }
@@ -97,7 +100,19 @@ export class Users {
           '(RABBITMQ_DEFAULT_USER and RABBITMQ_DEFAULT_PASS make one), or take this one off the loopback users',
       );
     }
+    if ('password' in credentials && user.scram === undefined) await this.#addScramKeys(user, credentials.password);
     return Object.freeze({ username, tags: user.tags });
+  }
+
+  /** See `Broker.scramKeys`. */
+  async scramKeys(name: string, hash: ScramHash): Promise<ScramKeys> {
+    return this.#users.get(name)?.scram?.[hash] ?? unmatchableScramKeys(name, hash, this.#secret);
+  }
+
+  /** The password is known to be right: this is the moment to make keys of it. */
+  async #addScramKeys(user: UserView, password: string): Promise<void> {
+    const scram = await makeScramKeys(password);
+    if (scram !== undefined && this.#users.get(user.name) === user) this.store(Object.freeze({ ...user, scram }));
   }
 }
 
@@ -112,7 +127,9 @@ export async function prepareUser(user: UserSpec): Promise<UserView> {
     throw new BrokerError('precondition-failed', `user '${name}' has more than ${USER_TAGS_MAX} tags`);
   }
   checkLimits(limits, 'user');
-  return Object.freeze({ name, ...(await prepareHash(user)), tags: Object.freeze([...tags]), limits });
+  const scram = user.password === undefined ? undefined : await makeScramKeys(user.password);
+  const hash = await prepareHash(user);
+  return Object.freeze({ name, ...hash, ...(scram && { scram }), tags: Object.freeze([...tags]), limits });
 }
 
 async function prepareHash(user: UserSpec): Promise<PasswordHash> {

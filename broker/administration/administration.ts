@@ -13,6 +13,19 @@ export type HashingAlgorithm =
   | 'rabbit_password_hashing_sha512'
   | 'rabbit_password_hashing_md5';
 
+/** The hash functions of SCRAM-SHA-1 and SCRAM-SHA-256. */
+export type ScramHash = 'SHA-1' | 'SHA-256';
+
+/** What a server keeps of a password for SCRAM [RFC 5802 §3]; the octets in base64. */
+export interface ScramKeys {
+  readonly salt: string;
+  readonly iterations: number;
+  readonly storedKey: string;
+  readonly serverKey: string;
+}
+
+export type UserScramKeys = { readonly [hash in ScramHash]: ScramKeys };
+
 export interface UserLimits {
   readonly maxConnections?: number;
   readonly maxChannels?: number;
@@ -37,6 +50,8 @@ export interface UserView {
   readonly name: string;
   readonly passwordHash: string;
   readonly hashingAlgorithm: HashingAlgorithm;
+  /** Absent until Warren has seen the password: a user imported with a hash has them after his first login with it. */
+  readonly scram?: UserScramKeys;
   readonly tags: readonly string[];
   readonly limits: UserLimits;
 }
