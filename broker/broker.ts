@@ -8,7 +8,7 @@ import { Policies } from './administration/policies.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { Engine } from './engine.ts';
-import type { Observer } from './observer.ts';
+import type { Observer, ObserverScope } from './observer.ts';
 import type { Broker, ConnectionEvents, Credentials, PeerInfo, Principal } from './port.ts';
 import type { Topology } from './topology.ts';
 
@@ -95,8 +95,8 @@ class InProcessBroker implements Broker {
     return this.#engine.connect(principal, vhost, events, peer);
   }
 
-  observe(observer: Observer): () => void {
-    return this.#engine.observers.add(observer);
+  observe(observer: Observer, scope?: ObserverScope): () => void {
+    return this.#engine.observers.add(observer, scope);
   }
 
   async snapshot(vhost: string): Promise<Topology> {

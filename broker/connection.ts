@@ -103,6 +103,6 @@ export class Connection implements PortConnection {
 
   #notify(type: 'channel-opened' | 'channel-closed'): void {
     const { observers } = this.host;
-    if (observers.active) observers.notify({ type, vhost: this.vhost, peer: this.peer });
+    if (observers.watched) observers.notify({ type, vhost: this.vhost, peer: this.peer });
   }
 }

@@ -78,7 +78,7 @@ export class Engine implements AdministeredEngine {
     const connection = new Connection(this, vhost, principal, events, shown);
     this.#connections.add(connection);
     vhost.connections.add(connection);
-    if (this.observers.active) this.observers.notify({ type: 'connection-opened', vhost: vhostName, peer: shown });
+    if (this.observers.watched) this.observers.notify({ type: 'connection-opened', vhost: vhostName, peer: shown });
     if (this.#alarms.size > 0) {
       this.#options.clock.defer(() => {
         if (this.#connections.has(connection)) connection.events.onAlarms(this.alarms());
@@ -106,7 +106,7 @@ export class Engine implements AdministeredEngine {
   connectionClosed(connection: Connection): void {
     this.#connections.delete(connection);
     const { vhost, peer } = connection;
-    if (this.observers.active) this.observers.notify({ type: 'connection-closed', vhost, peer });
+    if (this.observers.watched) this.observers.notify({ type: 'connection-closed', vhost, peer });
   }
 
   vhosts(): readonly VhostSpec[] {
@@ -179,7 +179,7 @@ export class Engine implements AdministeredEngine {
     else this.#alarms.delete(alarm);
     const alarms = this.alarms();
     for (const connection of this.#connections) connection.events.onAlarms(alarms);
-    if (this.observers.active) this.observers.notify({ type: 'alarms', alarms });
+    if (this.observers.watched) this.observers.notify({ type: 'alarms', alarms });
   }
 
   /** Cancels all consumers and refuses new ones and new connections. */

@@ -4,6 +4,6 @@ export { BODY_BYTES_MAX, type BrokerOptions, createBroker } from './broker.ts';
 export { type Clock, systemClock } from './clock.ts';
 export { Decimal, type FieldTable, type FieldValue } from './fields.ts';
 export { createMessage, Message, type MessageProperties } from './message.ts';
-export type { BrokerEvent, DeathReason, Observer } from './observer.ts';
+export type { BrokerEvent, DeathReason, Observer, ObserverScope } from './observer.ts';
 export * from './port.ts';
 export type * from './topology.ts';

@@ -43,23 +43,38 @@ export type BrokerEvent =
 
 export type Observer = (event: BrokerEvent) => void;
 
-/** The observers of one broker. Senders ask `active` first, so that nobody pays for an event nobody sees. */
+/**
+ * What an observer hears of: `everything`, or all but single messages (`topology`), which costs their publishers and
+ * consumers nothing.
+ */
+export type ObserverScope = 'everything' | 'topology';
+
+/** The observers of one broker. Senders ask `active` or `watched` first, so that nobody pays for an event nobody sees. */
 export class Observers {
+  /** Somebody wants to hear of single messages. */
   active = false;
-  readonly #observers = new Set<Observer>();
+  /** Somebody wants to hear of anything. */
+  watched = false;
+  readonly #scopes = new Map<Observer, ObserverScope>();
 
   /** Adds an observer; the returned function removes it. */
-  add(observer: Observer): () => void {
-    this.#observers.add(observer);
-    this.active = true;
+  add(observer: Observer, scope: ObserverScope = 'everything'): () => void {
+    this.#scopes.set(observer, scope);
+    this.#update();
     return () => {
-      this.#observers.delete(observer);
-      this.active = this.#observers.size > 0;
+      this.#scopes.delete(observer);
+      this.#update();
     };
   }
 
+  #update(): void {
+    this.watched = this.#scopes.size > 0;
+    this.active = [...this.#scopes.values()].includes('everything');
+  }
+
   notify(event: BrokerEvent): void {
-    for (const observer of this.#observers) {
+    for (const [observer, scope] of this.#scopes) {
+      if (scope === 'topology' && 'message' in event) continue;
       try {
         observer(event);
       } catch (error) {

@@ -9,7 +9,7 @@
 import type { Administration, ScramHash, ScramKeys } from './administration/administration.ts';
 import type { FieldTable } from './fields.ts';
 import type { Message } from './message.ts';
-import type { Observer } from './observer.ts';
+import type { Observer, ObserverScope } from './observer.ts';
 import type { Topology } from './topology.ts';
 
 /** What went wrong, in the model's terms; each door has a table from these to its own codes. */
@@ -256,8 +256,8 @@ export interface Broker {
     events?: Partial<ConnectionEvents>,
     peer?: PeerInfo,
   ): Promise<Connection>;
-  /** Calls the observer for what happens from now on; the returned function ends that. */
-  observe(observer: Observer): () => void;
+  /** Calls the observer for what happens from now on, by default everything; the returned function ends that. */
+  observe(observer: Observer, scope?: ObserverScope): () => void;
   /** What is there, as plain data. Throws not-found for an unknown virtual host. */
   snapshot(vhost: string): Promise<Topology>;
   /**

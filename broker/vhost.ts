@@ -106,7 +106,7 @@ export class VirtualHost implements QueueHost {
     const exchange = new Exchange(this, { name, type, durable, autoDelete, internal, arguments: args }, policy);
     this.exchanges.set(name, exchange);
     this.routesRevision++;
-    if (this.observers.active) this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name });
+    if (this.observers.watched) this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name });
     return exchange;
   }
 
@@ -137,7 +137,7 @@ export class VirtualHost implements QueueHost {
         if (hasOutlived(binding.source)) doomed.add(binding.source);
       }
       this.routesRevision++;
-      if (this.observers.active) {
+      if (this.observers.watched) {
         this.observers.notify({ type: 'exchange-deleted', vhost: this.name, exchange: one.name });
       }
     }
@@ -168,7 +168,7 @@ export class VirtualHost implements QueueHost {
     const queue = new Queue(this, spec, policy, settings);
     this.queues.set(name, queue);
     if (exclusive) owner?.ownedQueues.add(queue);
-    if (this.observers.active) this.observers.notify({ type: 'queue-declared', vhost: this.name, queue: name });
+    if (this.observers.watched) this.observers.notify({ type: 'queue-declared', vhost: this.name, queue: name });
     return queue;
   }
 
@@ -204,7 +204,7 @@ export class VirtualHost implements QueueHost {
     queue.owner?.ownedQueues.delete(queue);
     for (const binding of [...queue.bindings]) this.#dropBinding(binding);
     const count = queue.close('queue-deleted');
-    if (this.observers.active) this.observers.notify({ type: 'queue-deleted', vhost: this.name, queue: queue.name });
+    if (this.observers.watched) this.observers.notify({ type: 'queue-deleted', vhost: this.name, queue: queue.name });
     return count;
   }
 
@@ -227,7 +227,7 @@ export class VirtualHost implements QueueHost {
     if (destination instanceof Exchange) destination.incoming.add(binding);
     else destination.bindings.add(binding);
     this.routesRevision++;
-    if (this.observers.active)
+    if (this.observers.watched)
       this.observers.notify({ type: 'bound', vhost: this.name, binding: bindingSpec(binding) });
   }
 
@@ -261,7 +261,7 @@ export class VirtualHost implements QueueHost {
     if (destination instanceof Exchange) destination.incoming.delete(binding);
     else destination.bindings.delete(binding);
     this.routesRevision++;
-    if (this.observers.active) {
+    if (this.observers.watched) {
       this.observers.notify({ type: 'unbound', vhost: this.name, binding: bindingSpec(binding) });
     }
   }

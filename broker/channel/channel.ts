@@ -516,7 +516,7 @@ export class Channel implements port.Channel {
 
   #notifyConsumer(type: 'consumer-added' | 'consumer-removed', { queue, tag: consumerTag }: Consumer): void {
     const { observers, name: vhost } = this.#vhost;
-    if (observers.active) observers.notify({ type, vhost, queue: queue.name, consumerTag });
+    if (observers.watched) observers.notify({ type, vhost, queue: queue.name, consumerTag });
   }
 
   #authorize(right: 'configure' | 'write' | 'read', kind: 'queue' | 'exchange', name: string): void {

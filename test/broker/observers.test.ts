@@ -225,4 +225,17 @@ describe('observers', () => {
     expect(events).toEqual(['published 1 to 1']);
     expect(other).toEqual(['published 1 to 1', 'published 2 to 1']);
   });
+
+  it('of topology alone hear of no message', async () => {
+    const heard: string[] = [];
+    const end = core.broker.observe((event) => heard.push(event.type), 'topology');
+    stop();
+    await channel.declareQueue({ queue: 'r' });
+    await channel.consume({ queue: 'r' }, { onDeliver: (_message, tag) => channel.ack(tag) });
+    send(channel, 'r', 'unseen');
+    await channel.deleteQueue('r');
+    expect(heard).toEqual(['queue-declared', 'consumer-added', 'consumer-removed', 'queue-deleted']);
+    expect(events).toEqual([]);
+    end();
+  });
 });
