@@ -5,11 +5,14 @@ import { Users } from './access/users.ts';
 import type { Administration, ScramHash, ScramKeys } from './administration/administration.ts';
 import { BrokerAdministration } from './administration/broker-administration.ts';
 import { Policies } from './administration/policies.ts';
+import { callOut } from './assert.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { Engine } from './engine.ts';
+import { memoryStore } from './memory-store.ts';
 import type { Observer, ObserverScope } from './observer.ts';
 import type { Broker, ConnectionEvents, Credentials, PeerInfo, Principal } from './port.ts';
+import type { Store, StoreEvent } from './store.ts';
 import type { Topology } from './topology.ts';
 
 /** Everything has a default: `createBroker()` is a broker ready for use. */
@@ -27,6 +30,17 @@ export interface BrokerOptions {
   readonly bodyBytesMax?: number;
   /** Longest time that a delivery may stay unacked, for queues without an own one; default 0 = any. */
   readonly consumerTimeoutMs?: number;
+  /** The folder that keeps definitions and messages beyond the process; absent: everything ends with the process. */
+  readonly dataDir?: string;
+  /** When part of the data folder cannot be read: refuse to start (default), or salvage what can be read. */
+  readonly recover?: 'refuse' | 'salvage';
+  /**
+   * Octets of the bodies of waiting messages that are kept in memory; what goes beyond it is on disk only. Default 64 MiB;
+   * means nothing without `dataDir`.
+   */
+  readonly messageMemoryBytes?: number;
+  /** Called for what the store wants somebody to know, from the moment at which the folder is opened. */
+  readonly onStoreEvent?: (event: StoreEvent) => void;
   /** Time and chance; for tests. */
   readonly clock?: Clock;
 }
@@ -34,14 +48,22 @@ export interface BrokerOptions {
 /** Default of `BrokerOptions.bodyBytesMax`: 128 MiB, as large as RabbitMQ 3 took messages by default. */
 export const BODY_BYTES_MAX = 128 * 1024 * 1024;
 
+/** Default of `BrokerOptions.messageMemoryBytes`: 64 MiB. */
+export const MESSAGE_MEMORY_BYTES = 64 * 1024 * 1024;
+
+/** Who raises the disk alarm when the store cannot write. */
+const STORE_ALARM = 'store';
+
 /** Default of `Broker.drain`. */
 const DRAIN_TIMEOUT_MS = 5000;
 /** How often a drain looks whether everything has been acked. */
 const DRAIN_CHECK_MS = 20;
 
-/** Makes a broker with its default user and virtual host. It keeps everything in memory and no process alive. */
+/** Makes a broker with its default user and virtual host. It keeps no process alive. */
 export async function createBroker(options: BrokerOptions = {}): Promise<Broker> {
-  const broker = new InProcessBroker(options);
+  const watch = new StoreWatch(options.onStoreEvent);
+  const broker = new InProcessBroker(options, memoryStore());
+  watch.raiseAt(broker.administration);
   const { defaultUser: user = 'guest', defaultPassword: password = 'guest', defaultVhost: vhost = '/' } = options;
   const { administration } = broker;
   await administration.putVhost({ name: vhost, description: 'Default virtual host' });
@@ -50,15 +72,45 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
   return broker;
 }
 
+/** Hands on what the store says, and raises the disk alarm for as long as the store cannot write. */
+class StoreWatch {
+  readonly #onStoreEvent: ((event: StoreEvent) => void) | undefined;
+  #administration: Administration | undefined;
+  #isInTrouble = false;
+
+  constructor(onStoreEvent: ((event: StoreEvent) => void) | undefined) {
+    this.#onStoreEvent = onStoreEvent;
+  }
+
+  onEvent(event: StoreEvent): void {
+    if (event.type === 'trouble' || event.type === 'recovered') {
+      this.#isInTrouble = event.type === 'trouble';
+      this.#setAlarm();
+    }
+    callOut(() => this.#onStoreEvent?.(event));
+  }
+
+  /** The broker to raise the alarm at; the store may have had trouble before there was one. */
+  raiseAt(administration: Administration): void {
+    this.#administration = administration;
+    this.#setAlarm();
+  }
+
+  #setAlarm(): void {
+    void this.#administration?.setAlarm('disk', this.#isInTrouble, STORE_ALARM);
+  }
+}
+
 class InProcessBroker implements Broker {
   readonly name: string;
   readonly administration: Administration;
   readonly #clock: Clock;
   readonly #users: Users;
   readonly #engine: Engine;
+  readonly #store: Store;
   readonly #defaultVhost: string;
 
-  constructor(options: BrokerOptions) {
+  constructor(options: BrokerOptions, store: Store) {
     const { loopbackUsers = ['guest'], clock = systemClock } = options;
     const users = new Users({ loopbackUsers });
     const permissions = new Permissions();
@@ -66,9 +118,11 @@ class InProcessBroker implements Broker {
     this.name = options.name ?? 'warren@localhost';
     this.#clock = clock;
     this.#users = users;
+    this.#store = store;
     this.#defaultVhost = options.defaultVhost ?? '/';
     this.#engine = new Engine({
       clock,
+      store,
       users,
       permissions,
       policies,
@@ -117,5 +171,6 @@ class InProcessBroker implements Broker {
 
   async close(): Promise<void> {
     this.#engine.close();
+    await this.#store.close();
   }
 }

@@ -22,12 +22,15 @@ import {
   type Principal,
   type QueueDeclaration,
 } from './port.ts';
+import type { Store } from './store.ts';
 import type { Topology } from './topology.ts';
 import { topologyOf } from './topology-view.ts';
 import { VirtualHost } from './vhost.ts';
 
 export interface EngineOptions {
   readonly clock: Clock;
+  /** The engine uses it; whoever made it closes it. */
+  readonly store: Store;
   readonly users: Users;
   readonly permissions: Permissions;
   readonly policies: Policies;
@@ -48,7 +51,8 @@ export class Engine implements AdministeredEngine {
   readonly #options: EngineOptions;
   readonly #vhosts = new Map<string, VirtualHost>();
   readonly #connections = new Set<Connection>();
-  readonly #alarms = new Set<Alarm>();
+  /** Who raises each alarm that is in force. */
+  readonly #alarms = new Map<Alarm, Set<string>>();
   #programCount = 0;
 
   constructor(options: EngineOptions) {
@@ -173,10 +177,14 @@ export class Engine implements AdministeredEngine {
     return ALARMS.filter((alarm) => this.#alarms.has(alarm));
   }
 
-  setAlarm(alarm: Alarm, raised: boolean): void {
-    if (this.#alarms.has(alarm) === raised) return;
-    if (raised) this.#alarms.add(alarm);
+  setAlarm(alarm: Alarm, raised: boolean, source: string): void {
+    const sources = this.#alarms.get(alarm) ?? new Set();
+    const wasInForce = sources.size > 0;
+    if (raised) sources.add(source);
+    else sources.delete(source);
+    if (sources.size > 0) this.#alarms.set(alarm, sources);
     else this.#alarms.delete(alarm);
+    if (sources.size > 0 === wasInForce) return;
     const alarms = this.alarms();
     for (const connection of this.#connections) connection.events.onAlarms(alarms);
     if (this.observers.watched) this.observers.notify({ type: 'alarms', alarms });

@@ -19,10 +19,12 @@ import { QUEUE_ARGUMENTS, queueSettings, queueTypeOf } from './queue/queue-setti
 import { type Binding, bindingId, Exchange } from './routing/exchange.ts';
 import { REPLY_TO, ReplyConsumers } from './routing/reply-consumers.ts';
 import { Router } from './routing/router.ts';
+import type { Store } from './store.ts';
 
 /** What every virtual host of one broker shares. */
 export interface VhostContext {
   readonly clock: Clock;
+  readonly store: Store;
   readonly observers: Observers;
   readonly policies: Policies;
   /** For queues without an own one; 0 = none. */
@@ -37,6 +39,7 @@ const NAME_PREFIX_MAX = 64;
 export class VirtualHost implements QueueHost {
   readonly name: string;
   readonly clock: Clock;
+  readonly store: Store;
   readonly observers: Observers;
   readonly exchanges = new Map<string, Exchange>();
   readonly queues = new Map<string, Queue>();
@@ -53,6 +56,7 @@ export class VirtualHost implements QueueHost {
     this.name = spec.name;
     this.spec = spec;
     this.clock = context.clock;
+    this.store = context.store;
     this.observers = context.observers;
     this.#context = context;
     this.replies = new ReplyConsumers(context.clock);

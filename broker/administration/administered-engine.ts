@@ -49,5 +49,6 @@ export interface AdministeredEngine {
 
   /** In force now. */
   alarms(): readonly Alarm[];
-  setAlarm(alarm: Alarm, raised: boolean): void;
+  /** An alarm is in force while any `source` raises it. */
+  setAlarm(alarm: Alarm, raised: boolean, source: string): void;
 }

@@ -166,5 +166,9 @@ export interface Administration {
   cancelDelayedMessage(vhost: string, id: string): Promise<boolean>;
 
   alarms(): Promise<readonly Alarm[]>;
-  setAlarm(alarm: Alarm, raised: boolean): Promise<void>;
+  /**
+   * An alarm is in force while any `source` (default `administrator`) raises it: the watchers of memory and disk, the
+   * store and people do not clear each other's.
+   */
+  setAlarm(alarm: Alarm, raised: boolean, source?: string): Promise<void>;
 }

@@ -186,8 +186,8 @@ export class BrokerAdministration implements Administration {
     return this.#parts.engine.alarms();
   }
 
-  async setAlarm(alarm: Alarm, raised: boolean): Promise<void> {
-    this.#parts.engine.setAlarm(alarm, raised);
+  async setAlarm(alarm: Alarm, raised: boolean, source = 'administrator'): Promise<void> {
+    this.#parts.engine.setAlarm(alarm, raised, source);
   }
 
   /** Throws not-found. */

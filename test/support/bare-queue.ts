@@ -2,6 +2,7 @@
 
 import { Policies } from '../../broker/administration/policies.ts';
 import type { FieldTable } from '../../broker/fields.ts';
+import { memoryStore } from '../../broker/memory-store.ts';
 import { createMessage } from '../../broker/message.ts';
 import { Observers } from '../../broker/observer.ts';
 import type { Queue } from '../../broker/queue/queue.ts';
@@ -13,6 +14,7 @@ import { ManualClock } from './manual-clock.ts';
 export function bareQueue(args: FieldTable = {}): Queue {
   const context = {
     clock: new ManualClock(),
+    store: memoryStore(),
     observers: new Observers(),
     policies: new Policies(),
     consumerTimeoutMs: 0,
