@@ -16,6 +16,7 @@ import { type BindingSpec, BrokerError, type ExchangeDeclaration, type QueueDecl
 import { PREDECLARED_EXCHANGES } from './predeclared-exchanges.ts';
 import { Queue, type QueueHost } from './queue/queue.ts';
 import { QUEUE_ARGUMENTS, queueSettings, queueTypeOf } from './queue/queue-settings.ts';
+import type { QueuedMessage } from './queue/queued-message.ts';
 import { type Binding, bindingId, Exchange } from './routing/exchange.ts';
 import { REPLY_TO, ReplyConsumers } from './routing/reply-consumers.ts';
 import { Router } from './routing/router.ts';
@@ -60,7 +61,7 @@ export class VirtualHost implements QueueHost {
     this.observers = context.observers;
     this.#context = context;
     this.replies = new ReplyConsumers(context.clock);
-    this.router = new Router(this, context.clock, context.observers, this.replies);
+    this.router = new Router(this, context.clock, context.observers, this.replies, context.store);
     for (const { name, type, internal } of PREDECLARED_EXCHANGES) {
       const spec = { name, type, durable: true, autoDelete: false, internal, arguments: EMPTY_TABLE };
       this.exchanges.set(name, new Exchange(this, spec, context.policies.effective(this.name, 'exchange', name, type)));
@@ -216,8 +217,8 @@ export class VirtualHost implements QueueHost {
     if (!queue.deleted) this.deleteQueue(queue);
   }
 
-  deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
-    this.router.deadLetter(queue, message, reason);
+  deadLetter(queue: Queue, message: Message, reason: DeathReason, custody: QueuedMessage | undefined): void {
+    this.router.deadLetter(queue, message, reason, custody);
   }
 
   /** Binding again what is bound is no error. `user` is the connection that asks. */

@@ -15,10 +15,12 @@ import type { Queue } from '../queue/queue.ts';
 import { consumerPriority } from '../queue/queue-settings.ts';
 import type { QueuedMessage } from '../queue/queued-message.ts';
 import type { Exchange } from '../routing/exchange.ts';
+import { Outcome } from '../routing/outcome.ts';
 import { REPLY_TO, ReplyConsumer } from '../routing/reply-consumers.ts';
-import { Outcome } from '../routing/router.ts';
+import type { Store } from '../store.ts';
 import { requireUnreserved, type VirtualHost } from '../vhost.ts';
 import { AckDeadlines } from './ack-deadlines.ts';
+import { ConfirmTicket } from './confirm-ticket.ts';
 import { Consumer } from './consumer.ts';
 import { PublishGuard } from './publish-guard.ts';
 import { Transaction } from './transaction.ts';
@@ -31,6 +33,7 @@ export class Channel implements port.Channel {
   paused = false;
 
   readonly #vhost: VirtualHost;
+  readonly #store: Store;
   readonly #permissions: Permissions;
   readonly #events: ChannelEvents;
   readonly #consumers = new Map<string, Consumer>();
@@ -46,16 +49,20 @@ export class Channel implements port.Channel {
   #held = 0;
   /** Number of the last publish under confirms; -1 without them. */
   #sequence = -1;
+  /** For the publishes that are safe with the commit which the store is gathering. */
+  #ticket: ConfirmTicket | undefined;
   #transaction: Transaction | undefined;
   #replies: ReplyConsumer | undefined;
   /** True while a verb of this channel ends consumers of its own, who hear of it after its answer. */
   #answersFirst = false;
+  #cancelled: (() => void)[] = [];
 
   constructor(connection: Connection, number: number, events: ChannelEvents) {
     this.connection = connection;
     this.number = number;
     this.#events = events;
     this.#vhost = connection.host;
+    this.#store = connection.host.store;
     this.#permissions = connection.engine.permissions;
     this.#guard = new PublishGuard(connection);
     this.#ackDeadlines = new AckDeadlines(this.#vhost.clock, this.#unacked, (consumer) => this.#onLate(consumer));
@@ -85,12 +92,20 @@ export class Channel implements port.Channel {
       this.#authorize('write', 'exchange', alternate);
     }
     this.#vhost.declareExchange(declaration);
+    if (this.#outlives(declaration.durable)) await this.#store.synced();
+  }
+
+  /** Whether a verb about something is to be answered only when it is on disk. */
+  #outlives(durable: boolean | undefined): boolean {
+    return durable === true && this.#store.durable;
   }
 
   async deleteExchange(exchange: string, options: { readonly ifUnused?: boolean } = {}): Promise<void> {
     this.#requireOpen();
     this.#authorize('configure', 'exchange', exchange);
+    const durable = this.#vhost.exchangeNamed(exchange)?.durable;
     this.#vhost.deleteExchange(exchange, options.ifUnused ?? false);
+    if (this.#outlives(durable)) await this.#store.synced();
   }
 
   async declareQueue(declaration: port.QueueDeclaration): Promise<port.QueueDeclared> {
@@ -113,7 +128,10 @@ export class Channel implements port.Channel {
     }
     const { spec, queues } = this.#vhost;
     if (!queues.has(name)) checkVhostQueues(spec.limits ?? {}, queues.size, spec.name, name);
-    return declared(this.#vhost.declareQueue({ ...declaration, queue: name }, this.connection));
+    const queue = this.#vhost.declareQueue({ ...declaration, queue: name }, this.connection);
+    const answer = declared(queue);
+    if (this.#outlives(queue.durable)) await this.#store.synced();
+    return answer;
   }
 
   /** The pseudo queue exists for everybody, an address while its requester does. [RabbitMQ: direct reply-to] */
@@ -133,26 +151,40 @@ export class Channel implements port.Channel {
     // COMPAT: py-amqp takes a cancel of its own consumer that comes before the answer for a failure of the deletion.
     this.#answersFirst = true;
     try {
-      return this.#vhost.deleteQueue(queue, options);
+      const count = this.#vhost.deleteQueue(queue, options);
+      if (this.#outlives(queue.durable)) await this.#store.synced();
+      return count;
     } finally {
       this.#answersFirst = false;
+      this.#vhost.clock.defer(() => this.#tellCancelled());
     }
   }
 
   async purgeQueue(name: string): Promise<number> {
     this.#requireOpen();
     this.#authorize('read', 'queue', name);
-    return this.#vhost.requireQueue(name, this.connection).purge();
+    const queue = this.#vhost.requireQueue(name, this.connection);
+    const count = queue.purge();
+    if (this.#outlives(queue.durable)) await this.#store.synced();
+    return count;
   }
 
   async bind(binding: port.BindingSpec): Promise<void> {
     this.#authorizeBinding(binding);
     this.#vhost.bind(binding, this.connection);
+    if (this.#outlives(this.#isDurable(binding))) await this.#store.synced();
   }
 
   async unbind(binding: port.BindingSpec): Promise<void> {
     this.#authorizeBinding(binding);
+    const durable = this.#isDurable(binding);
     this.#vhost.unbind(binding, this.connection);
+    if (this.#outlives(durable)) await this.#store.synced();
+  }
+
+  #isDurable({ source, destination, destinationKind }: port.BindingSpec): boolean {
+    const ends = destinationKind === 'queue' ? this.#vhost.queues : this.#vhost.exchanges;
+    return this.#vhost.exchangeNamed(source)?.durable === true && ends.get(destination)?.durable === true;
   }
 
   #authorizeBinding({ source, destination, destinationKind, bindingKey }: port.BindingSpec): void {
@@ -224,8 +256,14 @@ export class Channel implements port.Channel {
     const notify = (): void => {
       if (!this.#closed) callOut(() => consumer.events.onCancel?.(reason, explanations[reason](consumer)));
     };
-    if (this.#answersFirst) this.#vhost.clock.defer(notify);
+    if (this.#answersFirst) this.#cancelled.push(notify);
     else notify();
+  }
+
+  #tellCancelled(): void {
+    const cancelled = this.#cancelled;
+    this.#cancelled = [];
+    for (const notify of cancelled) notify();
   }
 
   /** For the broker's shutdown. */
@@ -240,12 +278,13 @@ export class Channel implements port.Channel {
     const queue = this.#vhost.requireQueue(name, this.connection);
     queue.touch();
     let fetched = queue.fetch(noAck);
-    while (fetched === undefined && queue.overdue) {
-      await new Promise<void>((resolve) => this.#vhost.clock.defer(resolve));
+    while (fetched === undefined) {
+      const ready = queue.whenReady();
+      if (ready === undefined) return undefined;
+      await ready;
       this.#requireOpen();
       fetched = queue.fetch(noAck);
     }
-    if (fetched === undefined) return undefined;
     const { queued, message } = fetched;
     const deliveryTag = ++this.#lastTag;
     if (!noAck) {
@@ -277,11 +316,15 @@ export class Channel implements port.Channel {
   async txCommit(): Promise<void> {
     this.#requireOpen();
     const { publishes, settlements } = this.#requireTransaction().end();
-    for (const { exchange, message, mandatory } of publishes) this.#route(exchange, message, mandatory);
+    let isStored = settlements.length > 0;
+    for (const { exchange, message, mandatory } of publishes) {
+      if (this.#route(exchange, message, mandatory) === Outcome.stored) isStored = true;
+    }
     for (const { messages, verdict, returned } of settlements) {
       if (verdict === 'requeue') this.#requeue(messages, returned);
       else this.#settle(messages, verdict);
     }
+    if (this.#outlives(isStored)) await this.#store.synced();
   }
 
   async txRollback(): Promise<void> {
@@ -308,12 +351,30 @@ export class Channel implements port.Channel {
     else {
       const sequence = ++this.#sequence;
       const outcome = this.#route(exchange, addressed, mandatory);
+      if (outcome === Outcome.stored) {
+        this.#confirmLater(sequence);
+        return;
+      }
       try {
         this.#events.onConfirm(sequence, false, outcome !== Outcome.refused);
       } catch (error) {
         rethrowLater(error);
       }
     }
+  }
+
+  /** The confirm comes when the commit is on disk, which the store is gathering. */
+  #confirmLater(sequence: number): void {
+    if (this.#ticket?.batch === this.#store.batch) this.#ticket.sequence = sequence;
+    else {
+      this.#ticket = new ConfirmTicket(this, this.#store.batch, sequence);
+      this.#store.whenSynced(this.#ticket);
+    }
+  }
+
+  /** For the ticket: everything up to this publish that is not settled yet is on disk. */
+  onStored(sequence: number): void {
+    if (!this.#closed) callOut(() => this.#events.onConfirm(sequence, true, true));
   }
 
   #route(exchange: Exchange, message: Message, mandatory: boolean): number {

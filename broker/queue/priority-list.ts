@@ -1,57 +1,68 @@
-/** The ready messages of a priority queue: one `ReadyList` a priority, the highest that has messages goes first. */
+/** The ready messages of a priority queue: one list a priority, the highest that has messages goes first. */
+import type { Page } from '../store.ts';
+import { PagedList } from './paged-list.ts';
 import type { QueuedMessage } from './queued-message.ts';
-import { ReadyList } from './ready-list.ts';
+import type { ReadyList } from './ready-list.ts';
+
+type Level = ReadyList | PagedList;
 
 export class PriorityList {
-  size = 0;
   /** Index = priority; made when first used. */
-  readonly #levels: (ReadyList | undefined)[];
+  readonly #levels: (Level | undefined)[];
+  readonly #makeLevel: () => Level;
 
-  constructor(maxPriority: number) {
-    this.#levels = new Array<ReadyList | undefined>(maxPriority + 1).fill(undefined);
+  constructor(maxPriority: number, makeLevel: () => Level) {
+    this.#levels = new Array<Level | undefined>(maxPriority + 1).fill(undefined);
+    this.#makeLevel = makeLevel;
+  }
+
+  get size(): number {
+    let size = 0;
+    for (const level of this.#levels) if (level !== undefined) size += level.size;
+    return size;
+  }
+
+  /** The message that goes next has to be read first; see `PagedList`. */
+  get waits(): boolean {
+    return this.#highest()?.waits ?? false;
   }
 
   push(queued: QueuedMessage): void {
-    this.#levelOf(queued).push(queued);
-    this.size++;
+    this.#levelOf(queued.priority).push(queued);
   }
 
   putBack(queued: QueuedMessage): void {
-    this.#levelOf(queued).putBack(queued);
-    this.size++;
+    this.#levelOf(queued.priority).putBack(queued);
   }
 
-  peek(): QueuedMessage | undefined {
-    return this.#highest()?.peek();
+  adopt(page: Page): void {
+    const level = this.#levelOf(Math.min(page.priority, this.#levels.length - 1));
+    if (level instanceof PagedList) level.adopt(page);
   }
 
   shift(): QueuedMessage | undefined {
-    const queued = this.#highest()?.shift();
-    if (queued !== undefined) this.size--;
-    return queued;
+    return this.#highest()?.shift();
   }
 
   remove(queued: QueuedMessage): void {
-    this.#levelOf(queued).remove(queued);
-    this.size--;
+    this.#levelOf(queued.priority).remove(queued);
   }
 
   clear(): QueuedMessage[] {
-    this.size = 0;
     return this.#levels.toReversed().flatMap((level) => level?.clear() ?? []);
   }
 
-  toArray(): QueuedMessage[] {
-    return this.#levels.toReversed().flatMap((level) => level?.toArray() ?? []);
+  stop(): void {
+    for (const level of this.#levels) level?.stop();
   }
 
-  #highest(): ReadyList | undefined {
-    if (this.size === 0) return undefined;
+  #highest(): Level | undefined {
     return this.#levels.findLast((level) => level !== undefined && level.size > 0);
   }
 
-  #levelOf(queued: QueuedMessage): ReadyList {
-    this.#levels[queued.priority] ??= new ReadyList();
-    return this.#levels[queued.priority] as ReadyList;
+  #levelOf(priority: number): Level {
+    const level = this.#levels[priority] ?? this.#makeLevel();
+    this.#levels[priority] = level;
+    return level;
   }
 }

@@ -17,7 +17,10 @@ import { type Message, Trait } from '../message.ts';
 import type { DeathReason, Observers } from '../observer.ts';
 import { BrokerError, type CancelReason } from '../port.ts';
 import type { Binding } from '../routing/exchange.ts';
+import { Outcome } from '../routing/outcome.ts';
+import type { Holder, Restored, RestoredHolder, Store } from '../store.ts';
 import { ConsumerRound } from './consumer-round.ts';
+import { PagedList, type PagedListHost } from './paged-list.ts';
 import { PriorityList } from './priority-list.ts';
 import { type QueueSettings, queueTypeOf, retryDelayMs } from './queue-settings.ts';
 import { Place, QueuedMessage } from './queued-message.ts';
@@ -28,8 +31,12 @@ export interface QueueHost {
   readonly name: string;
   readonly clock: Clock;
   readonly observers: Observers;
-  /** Publishes a dead message to the queue's dead-letter exchange. */
-  deadLetter(queue: Queue, message: Message, reason: DeathReason): void;
+  readonly store: Store;
+  /**
+   * Publishes a dead message to the queue's dead-letter exchange. Its custody is stored until then; a message that was
+   * never in custody comes without.
+   */
+  deadLetter(queue: Queue, message: Message, reason: DeathReason, custody: QueuedMessage | undefined): void;
   /** The queue has outlived its use (auto-delete, x-expires) and is to be deleted. */
   retire(queue: Queue): void;
 }
@@ -60,7 +67,12 @@ export class Queue {
   deleted = false;
 
   readonly #host: QueueHost;
-  readonly #ready: ReadyList | PriorityList;
+  /** Under which the store knows it; its definition names it when it is durable. */
+  readonly holder: Holder;
+  readonly #store: Store;
+  /** Whether persistent messages outlive the process here. */
+  readonly #keeps: boolean;
+  readonly #ready: ReadyList | PagedList | PriorityList;
   readonly #round = new ConsumerRound();
   #settings: QueueSettings;
   /** False when the queue has none of the settings that `publish` must look at before it hands a message over. */
@@ -70,7 +82,10 @@ export class Queue {
   #expiring: Deadlines<QueuedMessage> | undefined;
   #held: Deadlines<QueuedMessage> | undefined;
   #cancelRetirement: (() => void) | undefined;
+  /** To be called when there may be a message to take. */
+  #awaitingReady: (() => void)[] = [];
 
+  /** `holder` is that of a queue which outlived the last process; see `restore`. */
   constructor(
     host: QueueHost,
     spec: {
@@ -82,8 +97,12 @@ export class Queue {
     },
     policy: EffectivePolicy,
     settings: QueueSettings,
+    holder: Holder = host.store.holder(),
   ) {
     this.#host = host;
+    this.#store = host.store;
+    this.holder = holder;
+    this.#keeps = spec.durable && host.store.durable;
     this.name = spec.name;
     this.durable = spec.durable;
     this.autoDelete = spec.autoDelete;
@@ -93,7 +112,9 @@ export class Queue {
     this.policy = policy;
     this.#settings = settings;
     this.#mayReject = settings.overflow !== 'drop-head';
-    this.#ready = settings.maxPriority > 0 ? new PriorityList(settings.maxPriority) : new ReadyList();
+    const makeList = (): ReadyList | PagedList =>
+      host.store.durable ? new PagedList(this.#pagedListHost()) : new ReadyList();
+    this.#ready = settings.maxPriority > 0 ? new PriorityList(settings.maxPriority, makeList) : makeList();
     this.touch();
   }
 
@@ -110,31 +131,40 @@ export class Queue {
     return this.#held?.size ?? 0;
   }
 
-  /** Takes a message in and delivers it if somebody has credit. False when the queue refuses it (reject-publish). */
-  publish(message: Message): boolean {
+  /**
+   * Takes a message in and delivers it if somebody has credit. Answers `Outcome.refused` when the queue does not take it
+   * (reject-publish), `stored` when it is safe with the commit that the store is gathering, else `accepted`.
+   */
+  publish(message: Message): number {
     if (this.#mayReject && this.#wouldOverflow(message)) {
-      if (this.#settings.overflow === 'reject-publish-dlx') this.#bury(message, 'maxlen');
-      return false;
+      if (this.#settings.overflow === 'reject-publish-dlx') this.#bury(message, 'maxlen', undefined);
+      return Outcome.refused;
     }
     if (this.#ready.size === 0 && !this.#dispatching) {
       const consumer = this.#round.next();
       if (consumer !== undefined) {
         this.#dispatching = true;
+        let outcome: number = Outcome.accepted;
         if (consumer.noAck) consumer.channel.deliverSettled(consumer, message, false);
-        else this.#deliver(this.#admit(message), consumer);
+        else {
+          const queued = this.#admit(message);
+          this.#deliver(queued, consumer);
+          if (queued.record !== undefined) outcome = Outcome.stored;
+        }
         this.#dispatching = false;
         if (this.#ready.size > 0) this.dispatch();
-        return true;
+        return outcome;
       }
     }
     // Deleted from inside a delivery of this very message to another queue.
-    if (this.deleted) return true;
+    if (this.deleted) return Outcome.accepted;
     const queued = this.#admit(message);
+    const outcome = queued.record === undefined ? Outcome.accepted : Outcome.stored;
     this.#ready.push(queued);
     this.#joinReady(queued);
     // From inside a delivery: somebody may still have credit for it.
     if (!this.#dispatching) this.#dropOverflow();
-    return true;
+    return outcome;
   }
 
   /** Delivers as long as there are ready messages and consumers with credit. */
@@ -156,8 +186,24 @@ export class Queue {
   }
 
   /**
-   * Takes the next message that has not expired out of the ready ones; undefined when there is none, or none before a
-   * great many that have expired: then `overdue` is true until the next turn, in which the queue dispatches again.
+   * For whoever found nothing although there are messages (see `take`): resolves when it is worth trying again;
+   * undefined when there are none.
+   */
+  whenReady(): Promise<void> | undefined {
+    if (!this.overdue && !this.#ready.waits) return undefined;
+    return new Promise((resolve) => this.#awaitingReady.push(resolve));
+  }
+
+  #tellReady(): void {
+    const waiting = this.#awaitingReady;
+    this.#awaitingReady = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  /**
+   * Takes the next message that has not expired out of the ready ones; undefined when there is none, or none in memory,
+   * or none before a great many that have expired: then `overdue` is true until the next turn. In either case the queue
+   * dispatches again by itself.
    */
   take(): QueuedMessage | undefined {
     for (let count = 0; count < EXPIRED_PER_TURN_MAX; count++) {
@@ -165,13 +211,14 @@ export class Queue {
       if (queued === undefined) return undefined;
       this.#leaveReady(queued);
       if (!this.#isPast(queued)) return queued;
-      this.#expire(queued);
+      this.#die(queued, 'expired');
     }
     if (!this.overdue) {
       this.overdue = true;
       this.#host.clock.defer(() => {
         this.overdue = false;
         this.dispatch();
+        this.#tellReady();
       });
     }
     return undefined;
@@ -184,8 +231,16 @@ export class Queue {
   }
 
   #deliver(queued: QueuedMessage, consumer: Consumer): void {
-    this.unackedCount++;
+    this.#markDelivered(queued);
     consumer.channel.deliver(consumer, queued, this.#outgoing(queued));
+  }
+
+  #markDelivered(queued: QueuedMessage): void {
+    this.unackedCount++;
+    const { holder } = this;
+    if (queued.record === undefined || queued.position <= holder.deliveredThrough) return;
+    holder.deliveredThrough = queued.position;
+    if (!holder.dirty) this.#store.delivered(holder);
   }
 
   /** For basic.get: the next message, unacked from now on unless `noAck`. */
@@ -193,7 +248,7 @@ export class Queue {
     const queued = this.take();
     if (queued === undefined) return undefined;
     if (noAck) this.#leave(queued);
-    else this.unackedCount++;
+    else this.#markDelivered(queued);
     return { queued, message: this.#outgoing(queued) };
   }
 
@@ -205,8 +260,8 @@ export class Queue {
 
   /** An unacked message is refused for good: dead-lettered, or dropped. */
   discard(queued: QueuedMessage): void {
-    this.ack(queued);
-    if (!this.deleted) this.#bury(queued.message, 'rejected');
+    this.unackedCount--;
+    this.#die(queued, 'rejected');
   }
 
   /**
@@ -219,14 +274,16 @@ export class Queue {
     const back: QueuedMessage[] = [];
     for (const queued of messages.toSorted((a, b) => a.position - b.position)) {
       // Before, or by a consumer of what was buried just now.
-      if (this.deleted) return;
+      if (this.deleted) {
+        this.#leave(queued);
+        continue;
+      }
       queued.consumer = undefined;
       queued.returnCount++;
-      if (queued.returnCount > this.#settings.deliveryLimit) {
-        this.#leave(queued);
-        this.#bury(queued.message, 'delivery_limit');
-      } else if (this.#isPast(queued)) this.#expire(queued);
+      if (queued.returnCount > this.#settings.deliveryLimit) this.#die(queued, 'delivery_limit');
+      else if (this.#isPast(queued)) this.#die(queued, 'expired');
       else {
+        if (queued.record !== undefined) this.#store.amend(queued);
         if (observers.active) observers.notify({ type: 'requeued', vhost, queue: this.name, message: queued.message });
         if (!this.#hold(queued, returned)) back.push(queued);
       }
@@ -239,14 +296,64 @@ export class Queue {
   #hold(queued: QueuedMessage, returned: boolean): boolean {
     const retry = this.#settings.delayedRetry;
     if (retry === undefined || (retry.type !== 'all' && (retry.type === 'returned') !== returned)) return false;
+    queued.compact();
+    this.#holdUntil(queued, this.#host.clock.now() + retryDelayMs(retry, queued.returnCount));
+    return true;
+  }
+
+  #holdUntil(queued: QueuedMessage, dueMs: number): void {
     this.#held ??= new Deadlines(this.#host.clock, (due) => {
       this.#putBack(due);
       this.dispatch();
     });
-    queued.compact();
     queued.place = Place.held;
-    this.#held.add(queued, this.#host.clock.now() + retryDelayMs(retry, queued.returnCount));
-    return true;
+    this.#held.add(queued, dueMs);
+  }
+
+  /**
+   * Takes over what the queue held when the last process ended. To be called once, before anything else happens to it,
+   * and when the queues that its dead letters go to are there.
+   */
+  async restore({ pages, held, lastPosition }: RestoredHolder): Promise<void> {
+    this.#lastPosition = lastPosition;
+    if (this.#ready instanceof ReadyList) return;
+    for (const page of pages) {
+      this.#ready.adopt(page);
+      this.readyBytes += page.bodyBytes;
+    }
+    for (const page of held) {
+      for (const each of await this.#store.load(page)) this.#holdUntil(this.#restored(each), each.heldUntilMs);
+    }
+    this.#dropOverflow();
+  }
+
+  #restored({ message, position, priority, expiresAtMs, returnCount, record, slot }: Restored): QueuedMessage {
+    const queued = new QueuedMessage(this, message, position, priority, expiresAtMs);
+    queued.returnCount = returnCount;
+    queued.record = record;
+    queued.slot = slot;
+    return queued;
+  }
+
+  #pagedListHost(): PagedListHost {
+    const { store, clock } = this.#host;
+    return {
+      store,
+      clock,
+      holder: this.holder,
+      restored: (from) => this.#restored(from),
+      onLoaded: (queued) => this.#watchExpiry(queued),
+      onUnloaded: (queued) => this.#unwatchExpiry(queued),
+      onExpired: (queued) => {
+        this.readyBytes -= queued.message.bodyBytes;
+        this.#die(queued, 'expired');
+      },
+      onReady: (lost) => {
+        this.readyBytes -= lost.bodyBytes;
+        this.dispatch();
+        this.#tellReady();
+      },
+    };
   }
 
   #putBack(queued: QueuedMessage): void {
@@ -343,10 +450,22 @@ export class Queue {
   close(reason: CancelReason): number {
     this.deleted = true;
     this.touch();
-    const count = this.purge();
+    const count = this.#ready.size;
+    if (reason === 'shutdown') this.#stop();
+    else {
+      this.purge();
+      for (const queued of this.#held ?? []) this.#leave(queued);
+    }
     this.#held?.clear();
+    this.#tellReady();
     for (const consumer of [...this.consumers]) consumer.channel.consumerCancelled(consumer, reason);
     return count;
+  }
+
+  /** The process ends: whatever is stored stays so. */
+  #stop(): void {
+    this.#ready.stop();
+    this.#expiring?.clear();
   }
 
   #admit(message: Message): QueuedMessage {
@@ -358,18 +477,25 @@ export class Queue {
       expiresAtMs = this.#host.clock.now() + ttlMs;
     }
     const wanted = maxPriority > 0 && (message.traits & Trait.priority) !== 0 ? (message.properties.priority ?? 0) : 0;
-    return new QueuedMessage(this, message, ++this.#lastPosition, Math.min(wanted, maxPriority), expiresAtMs);
+    const priority = Math.min(wanted, maxPriority);
+    const queued = new QueuedMessage(this, message, ++this.#lastPosition, priority, expiresAtMs);
+    if (this.#keeps && (message.traits & Trait.persistent) !== 0) this.#store.admit(queued, message, true);
+    return queued;
   }
 
-  /** Custody ends, whatever the reason. With `#admit`, where it begins, the only place that a store has to hear of. */
+  /** Custody ends, and nothing more becomes of the message. */
   #leave(queued: QueuedMessage): void {
     queued.place = Place.gone;
+    if (queued.record !== undefined) this.#store.settle(queued);
   }
 
   /** Bookkeeping for a message that has just entered the ready list; one that is past its time leaves again. */
   #joinReady(queued: QueuedMessage): void {
-    queued.compact();
     this.readyBytes += queued.message.bodyBytes;
+    this.#watchExpiry(queued);
+  }
+
+  #watchExpiry(queued: QueuedMessage): void {
     if (queued.expiresAtMs === Number.POSITIVE_INFINITY) return;
     this.#expiring ??= new Deadlines(this.#host.clock, (due) => this.#removeExpired(due));
     if (this.#isPast(queued)) this.#removeExpired(queued);
@@ -378,18 +504,17 @@ export class Queue {
 
   #leaveReady(queued: QueuedMessage): void {
     this.readyBytes -= queued.message.bodyBytes;
+    this.#unwatchExpiry(queued);
+  }
+
+  #unwatchExpiry(queued: QueuedMessage): void {
     if (queued.heapIndex >= 0) this.#expiring?.delete(queued);
   }
 
   #removeExpired(queued: QueuedMessage): void {
     this.#ready.remove(queued);
     this.#leaveReady(queued);
-    this.#expire(queued);
-  }
-
-  #expire(queued: QueuedMessage): void {
-    this.#leave(queued);
-    this.#bury(queued.message, 'expired');
+    this.#die(queued, 'expired');
   }
 
   /** Whether its time is over; the clock is asked only for a message that can expire. */
@@ -409,15 +534,22 @@ export class Queue {
       const queued = this.#ready.shift();
       if (queued === undefined) return;
       this.#leaveReady(queued);
-      this.#leave(queued);
-      this.#bury(queued.message, 'maxlen');
+      this.#die(queued, 'maxlen');
     }
   }
 
-  #bury(message: Message, reason: DeathReason): void {
+  /** Custody ends here, and begins where the dead-letter exchange takes the message. */
+  #die(queued: QueuedMessage, reason: DeathReason): void {
+    queued.place = Place.gone;
+    if (this.deleted) this.#leave(queued);
+    else this.#bury(queued.message, reason, queued);
+  }
+
+  #bury(message: Message, reason: DeathReason, custody: QueuedMessage | undefined): void {
     if (this.#host.observers.active) {
       this.#host.observers.notify({ type: 'dead-lettered', vhost: this.#host.name, queue: this.name, message, reason });
     }
-    if (this.#settings.deadLetterExchange !== undefined) this.#host.deadLetter(this, message, reason);
+    if (this.#settings.deadLetterExchange !== undefined) this.#host.deadLetter(this, message, reason, custody);
+    else if (custody !== undefined) this.#leave(custody);
   }
 }

@@ -1,12 +1,13 @@
 /** The custody of one message in one queue, from the moment the queue takes it in until it is settled. */
 import type { Consumer } from '../channel/consumer.ts';
 import type { Message } from '../message.ts';
+import type { Custody, Holder, StoredRecord } from '../store.ts';
 import type { Queue } from './queue.ts';
 
 /** Where a queued message is: waiting, with a consumer, held back for a delayed retry, or no longer in the queue. */
 export const Place = { ready: 0, unacked: 1, held: 2, gone: 3 } as const;
 
-export class QueuedMessage {
+export class QueuedMessage implements Custody {
   readonly queue: Queue;
   message: Message;
   /** Order of arrival in the queue; never changes, so that a returning message finds its old place. */
@@ -26,6 +27,8 @@ export class QueuedMessage {
   deliveryTag = 0;
   /** Milliseconds since 1970 by which it must be settled; set only under a consumer timeout. */
   ackDueMs = 0;
+  record: StoredRecord | undefined = undefined;
+  slot = 0;
 
   constructor(queue: Queue, message: Message, position: number, priority: number, expiresAtMs: number) {
     this.queue = queue;
@@ -33,6 +36,14 @@ export class QueuedMessage {
     this.position = position;
     this.priority = priority;
     this.expiresAtMs = expiresAtMs;
+  }
+
+  get holder(): Holder {
+    return this.queue.holder;
+  }
+
+  get heldUntilMs(): number {
+    return this.place === Place.held ? this.dueMs : 0;
   }
 
   /** It is with `consumer` now, or with whoever fetched it, under this delivery tag. */

@@ -14,14 +14,22 @@ const RING_MIN = 16;
 export class ReadyList {
   /** Messages in the list, marks not counted. */
   size = 0;
+  /** All messages are in memory; see `PagedList`. */
+  readonly waits = false;
   #ring: (QueuedMessage | undefined)[] = [];
   #head = 0;
   #count = 0;
   #stragglers: QueuedMessage[] = [];
   #marks = 0;
 
-  /** Adds a message whose position is above all others'. */
+  /** Adds a message whose position is above all others'; it will stay for a while. */
   push(item: QueuedMessage): void {
+    item.compact();
+    this.append(item);
+  }
+
+  /** The same with a message that is kept as it is. */
+  append(item: QueuedMessage): void {
     if (this.#count === this.#ring.length) this.#grow();
     this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = item;
     this.#count++;
@@ -30,6 +38,7 @@ export class ReadyList {
 
   /** Puts a message back to the place that its position gives it. */
   putBack(item: QueuedMessage): void {
+    item.compact();
     this.size++;
     const first = this.#ring[this.#head];
     if (this.#count > 0 && first !== undefined && item.position > first.position) {
@@ -43,7 +52,7 @@ export class ReadyList {
   }
 
   /** The message with the lowest position, left in the list. */
-  peek(): QueuedMessage | undefined {
+  #peek(): QueuedMessage | undefined {
     this.#sweepHeads();
     const first = this.#count > 0 ? this.#ring[this.#head] : undefined;
     const straggler = this.#stragglers[0];
@@ -53,7 +62,7 @@ export class ReadyList {
 
   /** Takes the message with the lowest position. */
   shift(): QueuedMessage | undefined {
-    const item = this.peek();
+    const item = this.#peek();
     if (item === undefined) return undefined;
     if (item === this.#stragglers[0]) heapPop(this.#stragglers);
     else this.#dropHead();
@@ -70,9 +79,12 @@ export class ReadyList {
     if (this.#marks > this.size + RING_MIN) this.#compact();
   }
 
+  /** The process ends; nothing has to be done about it. */
+  stop(): void {}
+
   /** Takes all, in order. */
   clear(): QueuedMessage[] {
-    const items = this.toArray();
+    const items = this.#toArray();
     this.size = 0;
     this.#ring = [];
     this.#head = 0;
@@ -82,8 +94,8 @@ export class ReadyList {
     return items;
   }
 
-  /** The messages in order, left in the list; for views and recovery, not for the path of a message. */
-  toArray(): QueuedMessage[] {
+  /** The messages in order, left in the list. */
+  #toArray(): QueuedMessage[] {
     const mask = this.#ring.length - 1;
     const items = [...this.#stragglers];
     for (let index = 0; index < this.#count; index++) {
@@ -123,7 +135,7 @@ export class ReadyList {
   }
 
   #compact(): void {
-    const items = this.toArray();
+    const items = this.#toArray();
     let capacity = RING_MIN;
     while (capacity < items.length) capacity *= 2;
     this.#ring = items;

@@ -16,9 +16,11 @@ import { TopicMatcher } from '../matchers/topic.ts';
 import type { Message } from '../message.ts';
 import { BrokerError } from '../port.ts';
 import type { Queue } from '../queue/queue.ts';
+import type { Holder, Store } from '../store.ts';
 
 /** What an exchange needs of the virtual host that it is in. */
 export interface ExchangeHost {
+  readonly store: Store;
   /** Changes whenever a binding, an exchange or a queue that is bound comes or goes, or a policy changes. */
   readonly routesRevision: number;
   exchangeNamed(name: string): Exchange | undefined;
@@ -70,6 +72,8 @@ export class Exchange {
   readonly autoDelete: boolean;
   readonly internal: boolean;
   readonly arguments: FieldTable;
+  /** Under which the store knows the messages that it delays; its definition names it when it is durable. */
+  readonly holder: Holder;
   /** Bindings away from this exchange, by `bindingId`. */
   readonly bindings = new Map<string, Binding>();
   /** Bindings of other exchanges to this one. */
@@ -87,7 +91,7 @@ export class Exchange {
   #lastKey: string | undefined;
   #lastRoute: readonly Queue[] = NOWHERE;
 
-  /** `type` and `arguments` have been checked. */
+  /** `type` and `arguments` have been checked. `holder` is that of one which outlived the last process. */
   constructor(
     host: ExchangeHost,
     spec: {
@@ -99,8 +103,10 @@ export class Exchange {
       readonly arguments: FieldTable;
     },
     policy: EffectivePolicy,
+    holder: Holder = host.store.holder(),
   ) {
     this.#host = host;
+    this.holder = holder;
     this.name = spec.name;
     this.isDefault = spec.name === '';
     this.type = spec.type;

@@ -7,17 +7,19 @@ import { type Message, Trait } from '../message.ts';
 import type { DeathReason, Observers } from '../observer.ts';
 import type { Queue } from '../queue/queue.ts';
 import { copyKeys } from '../queue/queue-settings.ts';
+import type { QueuedMessage } from '../queue/queued-message.ts';
+import type { Store } from '../store.ts';
 import { deadMessage, isAutomaticCycle } from './dead-letter.ts';
 import { DelayedMessages } from './delayed-messages.ts';
 import type { Exchange, ExchangeHost } from './exchange.ts';
+import { Outcome } from './outcome.ts';
 import type { ReplyConsumers } from './reply-consumers.ts';
-
-/** What became of a publish: nobody wanted it, every queue took it, or at least one refused it. */
-export const Outcome = { unroutable: 0, accepted: 1, refused: 2 } as const;
 
 interface Death {
   readonly queue: Queue;
   readonly message: Message;
+  /** Ends when the message has a new place. */
+  readonly custody: QueuedMessage | undefined;
   readonly reason: DeathReason;
 }
 
@@ -34,6 +36,7 @@ export class Router {
   readonly #clock: Clock;
   readonly #observers: Observers;
   readonly #replies: ReplyConsumers;
+  readonly #store: Store;
   /**
    * Deaths to be dealt with, from `#next` on: of each message its own, or later those that follow from it, the next one
    * last.
@@ -50,18 +53,20 @@ export class Router {
     clock: Clock,
     observers: Observers,
     replies: ReplyConsumers,
+    store: Store,
   ) {
     this.#host = host;
     this.#clock = clock;
     this.#observers = observers;
     this.#replies = replies;
-    this.delayed = new DelayedMessages(clock, (exchange, message) => this.#enqueue(exchange, message));
+    this.#store = store;
+    this.delayed = new DelayedMessages(clock, store, (exchange, message) => this.#enqueue(exchange, message));
   }
 
   /** Takes a message to all queues it is for; answers with an `Outcome`. Throws precondition-failed for a bad CC or BCC. */
   publish(exchange: Exchange, message: Message): number {
-    if ((message.traits & Trait.delay) !== 0 && this.delayed.hold(exchange, message)) return Outcome.accepted;
-    return this.#enqueue(exchange, message);
+    if ((message.traits & Trait.delay) === 0) return this.#enqueue(exchange, message);
+    return this.delayed.hold(exchange, message) ?? this.#enqueue(exchange, message);
   }
 
   #enqueue(exchange: Exchange, message: Message): number {
@@ -78,9 +83,8 @@ export class Router {
     }
     let outcome: number = Outcome.unroutable;
     for (let index = 0; index < queues.length; index++) {
-      const accepted = (queues[index] as Queue).publish(delivered);
-      if (!accepted) outcome = Outcome.refused;
-      else if (outcome === Outcome.unroutable) outcome = Outcome.accepted;
+      const answer = (queues[index] as Queue).publish(delivered);
+      if (answer > outcome) outcome = answer;
     }
     if (outcome === Outcome.unroutable && exchange.isDefault && this.#replies.deliver(delivered)) {
       outcome = Outcome.accepted;
@@ -100,8 +104,8 @@ export class Router {
    * One that dies again on arrival is dealt with after it, not inside, and before the next: it may be handed on through
    * thousands of queues, and through many of them at once.
    */
-  deadLetter(queue: Queue, message: Message, reason: DeathReason): void {
-    const death = { queue, message, reason };
+  deadLetter(queue: Queue, message: Message, reason: DeathReason, custody: QueuedMessage | undefined): void {
+    const death = { queue, message, reason, custody };
     if (this.#inBurial) this.#again.push(death);
     else this.#waiting.push([death]);
     if (!this.#burying) {
@@ -145,6 +149,8 @@ export class Router {
     if (current === undefined || death === undefined) return false;
     this.#inBurial = true;
     this.#bury(death);
+    const { custody } = death;
+    if (custody?.record !== undefined) this.#store.settle(custody);
     this.#inBurial = false;
     for (let again = this.#again.pop(); again !== undefined; again = this.#again.pop()) current.push(again);
     if (current.length === 0) this.#next++;
@@ -157,7 +163,7 @@ export class Router {
     if (exchange === undefined) return;
     const nowMs = this.#clock.now();
     const dead = deadMessage(message, { queue: queue.name, reason, nowMs, exchange: exchange.name, routingKey });
-    if ((dead.traits & Trait.delay) !== 0 && this.delayed.hold(exchange, dead)) return;
+    if ((dead.traits & Trait.delay) !== 0 && this.delayed.hold(exchange, dead) !== undefined) return;
     const queues =
       (dead.traits & Trait.copies) === 0 ? exchange.route(dead.routingKey, dead) : this.#routeCopies(exchange, dead);
     for (const target of queues) {

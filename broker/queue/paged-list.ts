@@ -1,0 +1,311 @@
+/**
+ * The ready messages of a queue whose store can hold them: those that go next and those that came last in memory, what
+ * lies between them on disk only, in pages.
+ *
+ * ```
+ * shift <- front (messages) <- pages (on disk) <- tail (messages, on their way to disk) <- push
+ * ```
+ *
+ * As long as the ready messages of all queues fit into the store's budget everything is in the front, and this is a
+ * `ReadyList`. Beyond it, what comes joins the tail, and leaves memory a page at a time as soon as it has been written.
+ * Pages come back one ahead of their turn; when none is left, the tail becomes the front again.
+ *
+ * Invariant: positions rise from front to pages to tail. What comes back from a consumer had been in the front, so it
+ * belongs there again.
+ */
+import type { Clock } from '../clock.ts';
+import { Deadlines, type Timed } from '../deadlines.ts';
+import type { Message } from '../message.ts';
+import type { Holder, Page, Restored, Store } from '../store.ts';
+import { Place, type QueuedMessage } from './queued-message.ts';
+import { ReadyList } from './ready-list.ts';
+
+/** What a list needs of the queue that it belongs to. */
+export interface PagedListHost {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly holder: Holder;
+  /** Custody as it was before its page left memory. */
+  restored(from: Restored): QueuedMessage;
+  /** A message has come back to the front of the list. */
+  onLoaded(queued: QueuedMessage): void;
+  /** A message is about to leave memory. */
+  onUnloaded(queued: QueuedMessage): void;
+  /** A message has expired where nobody looked; it has left the list. */
+  onExpired(queued: QueuedMessage): void;
+  /** The list has messages again, or fewer than was thought: `lost` could not be read. */
+  onReady(lost: { readonly count: number; readonly bodyBytes: number }): void;
+}
+
+/** Most messages of one page, and octets of bodies after which it is full. */
+export const PAGE_MESSAGES = 2048;
+export const PAGE_BYTES = 1024 * 1024;
+/** The next page is read when the front has fewer messages than this. */
+export const READ_AHEAD_MESSAGES = 1024;
+/** So many messages are in the front before anything is paged out, however full the memory is. */
+export const FRONT_MESSAGES_MIN = 256;
+/** What a message in memory takes beside its body; octets. */
+const MESSAGE_OVERHEAD_BYTES = 256;
+/** Of a page: how much more comes before a tail is looked at again that was not all written. */
+const RETRY_SHARE = 1 / 8;
+
+/** A page in its place in the list, due when the first of its messages expires. */
+class Leaf implements Timed {
+  readonly page: Page;
+  readonly position: number;
+  dueMs = 0;
+  heapIndex = -1;
+  /** It is being read, to drop what has expired. */
+  isSwept = false;
+
+  constructor(page: Page) {
+    this.page = page;
+    this.position = page.firstPosition;
+  }
+}
+
+export class PagedList {
+  /** Messages in the list, wherever they are. */
+  size = 0;
+  readonly #host: PagedListHost;
+  readonly #store: Store;
+  readonly #front = new ReadyList();
+  #leaves: Leaf[] = [];
+  /** The first leaf of `#leaves` that is left. */
+  #first = 0;
+  #tail: QueuedMessage[] = [];
+  #tailBytes = 0;
+  #tailGone = 0;
+  /** The tail is looked at when it has so many messages or octets. */
+  #lookMessages = PAGE_MESSAGES;
+  #lookBytes = PAGE_BYTES;
+  /** The page that is on its way to the front. */
+  #loading: Page | undefined;
+  #sweeping: Deadlines<Leaf> | undefined;
+
+  constructor(host: PagedListHost) {
+    this.#host = host;
+    this.#store = host.store;
+  }
+
+  /** True when messages are there and none is in memory: `shift` will have one after `onReady`. */
+  get waits(): boolean {
+    return this.size > 0 && this.#front.size === 0 && this.#pageCount > 0;
+  }
+
+  get #pageCount(): number {
+    return this.#leaves.length - this.#first + (this.#loading === undefined ? 0 : 1);
+  }
+
+  get #isPaging(): boolean {
+    return this.#tail.length > 0 || this.#pageCount > 0;
+  }
+
+  /** Adds a message whose position is above all others'. */
+  push(queued: QueuedMessage): void {
+    this.size++;
+    this.#store.residentBytes += costOf(queued.message);
+    if (!this.#isPaging && !this.#isCrowded) this.#front.push(queued);
+    else this.#append(queued);
+  }
+
+  get #isCrowded(): boolean {
+    return this.#store.residentBytes > this.#store.residentBytesMax && this.#front.size >= FRONT_MESSAGES_MIN;
+  }
+
+  #append(queued: QueuedMessage): void {
+    if (queued.record === undefined) this.#store.admit(queued, queued.message, false);
+    this.#tail.push(queued);
+    this.#tailBytes += queued.message.bodyBytes;
+    if (this.#tail.length >= this.#lookMessages || this.#tailBytes >= this.#lookBytes) this.#pageOut();
+  }
+
+  /** Pages out what has been written, from the oldest on. */
+  #pageOut(): void {
+    const tail = this.#tail;
+    let start = 0;
+    for (;;) {
+      const end = this.#pageEnd(start);
+      if (end === undefined) break;
+      this.#pageOutRun(tail.slice(start, end));
+      start = end;
+    }
+    if (start > 0) {
+      this.#tail = tail.slice(start);
+      this.#tailBytes = this.#tail.reduce((sum, { message }) => sum + message.bodyBytes, 0);
+    }
+    this.#lookMessages = Math.max(PAGE_MESSAGES, this.#tail.length + PAGE_MESSAGES * RETRY_SHARE);
+    this.#lookBytes = Math.max(PAGE_BYTES, this.#tailBytes + PAGE_BYTES * RETRY_SHARE);
+  }
+
+  /** Where the page ends that begins at `start` in the tail; undefined when it is not full or not written yet. */
+  #pageEnd(start: number): number | undefined {
+    let bytes = 0;
+    for (let end = start; end < this.#tail.length; end++) {
+      const queued = this.#tail[end] as QueuedMessage;
+      if (queued.place !== Place.gone) {
+        if (queued.record?.written !== true) return undefined;
+        bytes += queued.message.bodyBytes;
+      }
+      if (end - start + 1 === PAGE_MESSAGES || bytes >= PAGE_BYTES) return end + 1;
+    }
+    return undefined;
+  }
+
+  #pageOutRun(run: readonly QueuedMessage[]): void {
+    const kept = run.filter(({ place }) => place !== Place.gone);
+    this.#tailGone -= run.length - kept.length;
+    if (kept.length === 0) return;
+    for (const queued of kept) {
+      this.#store.residentBytes -= costOf(queued.message);
+      this.#host.onUnloaded(queued);
+    }
+    this.#addLeaf(this.#store.page(this.#host.holder, kept, bodyBytesOf(kept)));
+  }
+
+  #addLeaf(page: Page): void {
+    const leaf = new Leaf(page);
+    this.#leaves.push(leaf);
+    this.#watch(leaf);
+  }
+
+  #watch(leaf: Leaf): void {
+    if (leaf.page.expiresAtMs === Number.POSITIVE_INFINITY) return;
+    this.#sweeping ??= new Deadlines(this.#host.clock, (due) => this.#sweep(due));
+    this.#sweeping.add(leaf, leaf.page.expiresAtMs);
+  }
+
+  /** Takes over a page of an earlier process; its positions are above all others' so far. */
+  adopt(page: Page): void {
+    this.size += page.count;
+    this.#addLeaf(page);
+  }
+
+  /** Puts a message back to the place that its position gives it. */
+  putBack(queued: QueuedMessage): void {
+    this.size++;
+    this.#store.residentBytes += costOf(queued.message);
+    this.#front.putBack(queued);
+  }
+
+  /** Takes the message with the lowest position; undefined also when it has to be read first (see `waits`). */
+  shift(): QueuedMessage | undefined {
+    if (this.#front.size < READ_AHEAD_MESSAGES && this.#pageCount > 0) this.#readAhead();
+    else if (this.#front.size === 0 && this.#tail.length > 0) this.#takeTail();
+    const queued = this.#front.shift();
+    if (queued === undefined) return undefined;
+    this.size--;
+    this.#store.residentBytes -= costOf(queued.message);
+    return queued;
+  }
+
+  /** No page is left: what came last goes next. */
+  #takeTail(): void {
+    for (const queued of this.#tail) if (queued.place !== Place.gone) this.#front.push(queued);
+    this.#dropTail();
+  }
+
+  #dropTail(): void {
+    this.#tail = [];
+    this.#tailBytes = 0;
+    this.#tailGone = 0;
+    this.#lookMessages = PAGE_MESSAGES;
+    this.#lookBytes = PAGE_BYTES;
+  }
+
+  #readAhead(): void {
+    const leaf = this.#leaves[this.#first];
+    if (this.#loading !== undefined || leaf === undefined || leaf.isSwept) return;
+    this.#first++;
+    if (this.#first * 2 > this.#leaves.length) {
+      this.#leaves = this.#leaves.slice(this.#first);
+      this.#first = 0;
+    }
+    this.#sweeping?.delete(leaf);
+    const { page } = leaf;
+    this.#loading = page;
+    void this.#store.load(page).then((restored) => this.#onLoaded(page, restored));
+  }
+
+  #onLoaded(page: Page, restored: readonly Restored[]): void {
+    // Purged in the meantime: the store has let go of it.
+    if (this.#loading !== page) return;
+    this.#loading = undefined;
+    let bodyBytes = 0;
+    const loaded = restored.map((each) => this.#host.restored(each));
+    for (const queued of loaded) {
+      bodyBytes += queued.message.bodyBytes;
+      this.#store.residentBytes += costOf(queued.message);
+      this.#front.append(queued);
+    }
+    // Only now, because one that has expired leaves again at once.
+    for (const queued of loaded) this.#host.onLoaded(queued);
+    this.#lose(page.count - restored.length, page.bodyBytes - bodyBytes);
+  }
+
+  #lose(count: number, bodyBytes: number): void {
+    this.size -= count;
+    this.#host.onReady({ count, bodyBytes });
+  }
+
+  /** Some messages of a page have expired: they go, and the others become a page again, in the same place. */
+  #sweep(leaf: Leaf): void {
+    leaf.isSwept = true;
+    void this.#store.load(leaf.page).then((restored) => {
+      const index = this.#leaves.indexOf(leaf, this.#first);
+      if (index < 0) return;
+      const nowMs = this.#host.clock.now();
+      const all = restored.map((each) => this.#host.restored(each));
+      const kept = all.filter(({ expiresAtMs }) => expiresAtMs > nowMs);
+      const expired = all.filter(({ expiresAtMs }) => expiresAtMs <= nowMs);
+      const left = kept.length === 0 ? [] : [this.#store.page(this.#host.holder, kept, bodyBytesOf(kept))];
+      const leaves = left.map((page) => new Leaf(page));
+      this.#leaves.splice(index, 1, ...leaves);
+      for (const each of leaves) this.#watch(each);
+      this.size -= expired.length;
+      for (const queued of expired) this.#host.onExpired(queued);
+      this.#lose(leaf.page.count - all.length, leaf.page.bodyBytes - bodyBytesOf(all));
+    });
+  }
+
+  /** Takes a message in memory out of the middle; it must be in the list and is marked `gone`. */
+  remove(queued: QueuedMessage): void {
+    this.#store.residentBytes -= costOf(queued.message);
+    this.size--;
+    const [oldest] = this.#tail;
+    if (oldest === undefined || queued.position < oldest.position) this.#front.remove(queued);
+    else {
+      queued.place = Place.gone;
+      this.#tailGone++;
+      if (this.#tailGone === this.#tail.length) this.#dropTail();
+    }
+  }
+
+  /** Takes all: answers those in memory, in order; custody of those in pages ends here. */
+  clear(): QueuedMessage[] {
+    const items = [...this.#front.clear(), ...this.#tail.filter(({ place }) => place !== Place.gone)];
+    for (const queued of items) this.#store.residentBytes -= costOf(queued.message);
+    for (const { page } of this.#leaves.slice(this.#first)) this.#store.settlePage(page);
+    if (this.#loading !== undefined) this.#store.settlePage(this.#loading);
+    this.stop();
+    this.size = 0;
+    return items;
+  }
+
+  /** Lets go of everything and ends no custody: the process ends. */
+  stop(): void {
+    this.#dropTail();
+    this.#leaves = [];
+    this.#first = 0;
+    this.#loading = undefined;
+    this.#sweeping?.clear();
+  }
+}
+
+function costOf(message: Message): number {
+  return message.bodyBytes + MESSAGE_OVERHEAD_BYTES;
+}
+
+function bodyBytesOf(messages: readonly QueuedMessage[]): number {
+  return messages.reduce((sum, { message }) => sum + message.bodyBytes, 0);
+}
