@@ -33,7 +33,7 @@ export interface Option<Value> {
   readonly group: Group;
 }
 
-type Group = 'General' | 'Listening' | 'TLS' | 'AMQP' | 'WebSocket' | 'Users' | 'Limits';
+type Group = 'General' | 'Listening' | 'TLS' | 'AMQP' | 'WebSocket' | 'Reverse HTTP' | 'Users' | 'Limits';
 
 function option<Value>(
   group: Group,
@@ -152,6 +152,54 @@ export const OPTIONS = {
     integer('octets', 1024, 1024 * MEBIBYTE),
     16 * MEBIBYTE,
     'Largest WebSocket message taken',
+  ),
+
+  reverseHttpDomain: optional(
+    'Reverse HTTP',
+    text('domain', 'a domain like example.org'),
+    'Domain whose subdomains are public URLs too: the claim foo is at foo.DOMAIN',
+  ),
+  reverseHttpVisitors: option(
+    'Reverse HTTP',
+    choice('whom', ['everyone', 'users']),
+    'everyone',
+    'Whose requests for public URLs are taken; users are those who may write on the exchange amq.rhttp',
+  ),
+  reverseHttpAnonymousUser: optional(
+    'Reverse HTTP',
+    text('name'),
+    'User as whom those claim, publish and consume who come without credentials',
+  ),
+  reverseHttpSlotsPath: option(
+    'Reverse HTTP',
+    text('segment', 'a path segment, or off'),
+    '.slots',
+    'What to append to a public URL to see how many of its slots are free',
+  ),
+  reverseHttpClaimsMax: option('Reverse HTTP', integer('count', 1, 1_000_000), 10_000, 'Claims at a time'),
+  reverseHttpPollSeconds: option(
+    'Reverse HTTP',
+    integer('seconds', 1, 3600),
+    60,
+    'How long a poll waits for a request or a message',
+  ),
+  reverseHttpReplySeconds: option(
+    'Reverse HTTP',
+    integer('seconds', 1, 3600),
+    60,
+    'How long a request for a public URL waits for its answer to begin',
+  ),
+  reverseHttpBodyBytesMax: option(
+    'Reverse HTTP',
+    integer('octets', 1024, 512 * MEBIBYTE),
+    16 * MEBIBYTE,
+    'Largest body taken over HTTP, unless it streams over a reversed connection',
+  ),
+  reverseHttpRelayAllow: option(
+    'Reverse HTTP',
+    list('hosts', 'hosts like example.org, example.org:8080 or *.example.org'),
+    [],
+    'Hosts to which users may have requests relayed; none turns the relay off',
   ),
 
   defaultUser: option('Users', text('name'), 'guest', 'User that exists from the start, with every right', {
