@@ -50,6 +50,11 @@ const SOCKET_PATH_BYTES_MAX = 103;
 const ENTRY = /^(\d{1,10})-[\w-]{8}$/;
 const UNFINISHED = /^new-[\w-]{8}$/;
 
+/** Whether a name in the folder of sockets is one of those that Warren gives. */
+export function isLockName(name: string): boolean {
+  return ENTRY.test(name) || UNFINISHED.test(name);
+}
+
 /** What a process says when asked. */
 interface Answer {
   readonly pid: number;
@@ -71,17 +76,29 @@ interface Other {
  */
 export async function lockFolder(path: string): Promise<FolderLock> {
   const folder = join(path, LOCK_FOLDER);
-  const made = await makeLockFolder(folder);
-  try {
-    const reach = await reachFolder(folder);
+  const deadline = performance.now() + DECIDE_MS;
+  let made = false;
+  for (;;) {
+    made = (await makeLockFolder(folder)) || made;
     try {
-      return await take(path, folder, reach.path);
-    } finally {
-      await reach.close();
+      const reach = await reachFolder(folder);
+      try {
+        const lock = await attempt(path, folder, reach.path, deadline);
+        if (lock !== undefined) return lock;
+      } finally {
+        await reach.close();
+      }
+    } catch (error) {
+      if (made) await fs.rmdir(folder).catch(() => undefined);
+      // Another one has tidied up: a socket that did not listen yet, or the folder that it had made itself.
+      if (errorCode(error) !== 'ENOENT' || performance.now() > deadline) {
+        throw storeErrorOf(error, 'cannot lock the data folder: trouble with', folder);
+      }
     }
-  } catch (error) {
-    if (made) await fs.rmdir(folder).catch(() => undefined);
-    throw storeErrorOf(error, 'cannot lock the data folder: trouble with', folder);
+    if (performance.now() > deadline) {
+      throw new StoreError(path, `data folder ${path} is being opened by several other processes: start only one`);
+    }
+    await delay(LOOK_EVERY_MS);
   }
 }
 
@@ -118,29 +135,28 @@ async function reachFolder(folder: string): Promise<{ readonly path: string; clo
   return { path, close: () => handle.close() };
 }
 
-/** `folder` is the folder of sockets, `reach` another path to it for use with sockets. */
-async function take(dataFolder: string, folder: string, reach: string): Promise<FolderLock> {
-  const deadline = performance.now() + DECIDE_MS;
-  for (;;) {
-    // First without a trace: most who are refused are refused here.
-    refuseIfOwned(dataFolder, await look(folder, reach, ''));
-    const candidate = new Candidate(folder);
-    try {
-      await candidate.publish(reach);
-      if (await decide(dataFolder, folder, reach, candidate, deadline)) return candidate;
-      await candidate.release();
-    } catch (error) {
-      await candidate.release();
-      if (errorCode(error) !== 'ENOENT') throw error;
-      // An owner has tidied up while this one was not listening yet: he will be found.
-    }
-    if (performance.now() > deadline) throw new StoreError(dataFolder, undecidedText(dataFolder));
-    await delay(LOOK_EVERY_MS);
+/**
+ * One attempt to become the owner; undefined when another candidate goes first. Throws StoreError when another one is it.
+ * `folder` is the folder of sockets, `reach` another path to it for use with sockets.
+ */
+async function attempt(
+  dataFolder: string,
+  folder: string,
+  reach: string,
+  deadline: number,
+): Promise<FolderLock | undefined> {
+  // First without a trace: most who are refused are refused here.
+  refuseIfOwned(dataFolder, await look(folder, reach, ''));
+  const candidate = new Candidate(folder);
+  try {
+    await candidate.publish(reach);
+    if (await decide(dataFolder, folder, reach, candidate, deadline)) return candidate;
+  } catch (error) {
+    await candidate.release();
+    throw error;
   }
-}
-
-function undecidedText(dataFolder: string): string {
-  return `data folder ${dataFolder} is being opened by several other processes: start only one`;
+  await candidate.release();
+  return undefined;
 }
 
 /** Waits until `candidate` is the owner (true) or has to withdraw. Throws StoreError when another one is the owner. */
@@ -192,7 +208,7 @@ async function look(folder: string, reach: string, own: string): Promise<readonl
 /** Removes the sockets that nobody listens on. Only their owners ever listen on them, so they are dead for good. */
 async function removeDead(folder: string, reach: string, own: string): Promise<void> {
   for (const name of await fs.readdir(folder)) {
-    if (name === own || !(ENTRY.test(name) || UNFINISHED.test(name))) continue;
+    if (name === own || !isLockName(name)) continue;
     // Best effort: it costs a question at the next start.
     if ((await ask(join(reach, name))) === 'dead') await fs.unlink(join(folder, name)).catch(() => undefined);
   }
