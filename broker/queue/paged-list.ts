@@ -33,8 +33,8 @@ export interface PagedListHost {
   onUnloaded(queued: QueuedMessage): void;
   /** A message has expired where nobody looked; it has left the list. */
   onExpired(queued: QueuedMessage): void;
-  /** The list has messages again, or fewer than was thought: `lost` could not be read. */
-  onReady(lost: { readonly count: number; readonly bodyBytes: number }): void;
+  /** The list has messages again, or fewer than was thought: those that could not be read, with bodies of `lost`. */
+  onReady(lost: { readonly bodyBytes: number }): void;
 }
 
 /** Most messages of one page, and octets of bodies after which it is full. */
@@ -245,7 +245,7 @@ export class PagedList {
 
   #lose(count: number, bodyBytes: number): void {
     this.size -= count;
-    this.#host.onReady({ count, bodyBytes });
+    this.#host.onReady({ bodyBytes });
   }
 
   /** Some messages of a page have expired: they go, and the others become a page again, in the same place. */

@@ -20,11 +20,9 @@ import type { Binding } from '../routing/exchange.ts';
 import { Outcome } from '../routing/outcome.ts';
 import type { Holder, Restored, RestoredHolder, Store } from '../store.ts';
 import { ConsumerRound } from './consumer-round.ts';
-import { PagedList, type PagedListHost } from './paged-list.ts';
-import { PriorityList } from './priority-list.ts';
 import { type QueueSettings, queueTypeOf, retryDelayMs } from './queue-settings.ts';
 import { Place, QueuedMessage } from './queued-message.ts';
-import { ReadyList } from './ready-list.ts';
+import { isPast, ReadyMessages } from './ready-messages.ts';
 
 /** What a queue needs of the virtual host that it is in. */
 export interface QueueHost {
@@ -40,9 +38,6 @@ export interface QueueHost {
   /** The queue has outlived its use (auto-delete, x-expires) and is to be deleted. */
   retire(queue: Queue): void;
 }
-
-/** Most expired messages that stand before the next one and leave in one turn of the event loop. */
-const EXPIRED_PER_TURN_MAX = 1024;
 
 export class Queue {
   readonly name: string;
@@ -61,40 +56,28 @@ export class Queue {
   readonly asRoute: readonly Queue[] = [this];
   policy: EffectivePolicy;
   unackedCount = 0;
-  readyBytes = 0;
-  /** See `take`. */
-  overdue = false;
   deleted = false;
-
-  readonly #host: QueueHost;
   /** Under which the store knows it; its definition names it when it is durable. */
   readonly holder: Holder;
+
+  readonly #host: QueueHost;
   readonly #store: Store;
   /** Whether persistent messages outlive the process here. */
   readonly #keeps: boolean;
-  readonly #ready: ReadyList | PagedList | PriorityList;
+  readonly #ready: ReadyMessages;
   readonly #round = new ConsumerRound();
   #settings: QueueSettings;
   /** False when the queue has none of the settings that `publish` must look at before it hands a message over. */
   #mayReject: boolean;
   #lastPosition = 0;
   #dispatching = false;
-  #expiring: Deadlines<QueuedMessage> | undefined;
   #held: Deadlines<QueuedMessage> | undefined;
   #cancelRetirement: (() => void) | undefined;
-  /** To be called when there may be a message to take. */
-  #awaitingReady: (() => void)[] = [];
 
   /** `holder` is that of a queue which outlived the last process; see `restore`. */
   constructor(
     host: QueueHost,
-    spec: {
-      readonly name: string;
-      readonly durable: boolean;
-      readonly autoDelete: boolean;
-      readonly owner: Connection | undefined;
-      readonly arguments: FieldTable;
-    },
+    spec: Pick<Queue, 'name' | 'durable' | 'autoDelete' | 'owner' | 'arguments'>,
     policy: EffectivePolicy,
     settings: QueueSettings,
     holder: Holder = host.store.holder(),
@@ -112,9 +95,17 @@ export class Queue {
     this.policy = policy;
     this.#settings = settings;
     this.#mayReject = settings.overflow !== 'drop-head';
-    const makeList = (): ReadyList | PagedList =>
-      host.store.durable ? new PagedList(this.#pagedListHost()) : new ReadyList();
-    this.#ready = settings.maxPriority > 0 ? new PriorityList(settings.maxPriority, makeList) : makeList();
+    this.#ready = new ReadyMessages(
+      {
+        store: host.store,
+        clock: host.clock,
+        holder,
+        restored: (from) => this.#restored(from),
+        onExpired: (queued) => this.#die(queued, 'expired'),
+        onReady: () => this.dispatch(),
+      },
+      settings.maxPriority,
+    );
     this.touch();
   }
 
@@ -123,7 +114,12 @@ export class Queue {
   }
 
   get readyCount(): number {
-    return this.#ready.size;
+    return this.#ready.count;
+  }
+
+  /** Octets of the bodies of all ready messages. */
+  get readyBytes(): number {
+    return this.#ready.bodyBytes;
   }
 
   /** Messages that wait for their delayed retry. */
@@ -140,7 +136,7 @@ export class Queue {
       if (this.#settings.overflow === 'reject-publish-dlx') this.#bury(message, 'maxlen', undefined);
       return Outcome.refused;
     }
-    if (this.#ready.size === 0 && !this.#dispatching) {
+    if (this.#ready.count === 0 && !this.#dispatching) {
       const consumer = this.#round.next();
       if (consumer !== undefined) {
         this.#dispatching = true;
@@ -152,7 +148,7 @@ export class Queue {
           if (queued.record !== undefined) outcome = Outcome.stored;
         }
         this.#dispatching = false;
-        if (this.#ready.size > 0) this.dispatch();
+        if (this.#ready.count > 0) this.dispatch();
         return outcome;
       }
     }
@@ -161,7 +157,6 @@ export class Queue {
     const queued = this.#admit(message);
     const outcome = queued.record === undefined ? Outcome.accepted : Outcome.stored;
     this.#ready.push(queued);
-    this.#joinReady(queued);
     // From inside a delivery: somebody may still have credit for it.
     if (!this.#dispatching) this.#dropOverflow();
     return outcome;
@@ -171,10 +166,10 @@ export class Queue {
   dispatch(): void {
     if (this.#dispatching) return;
     this.#dispatching = true;
-    while (this.#ready.size > 0) {
+    while (this.#ready.count > 0) {
       const consumer = this.#round.next();
       if (consumer === undefined) break;
-      const queued = this.take();
+      const queued = this.#ready.take();
       if (queued === undefined) break;
       if (consumer.noAck) {
         this.#leave(queued);
@@ -183,45 +178,6 @@ export class Queue {
     }
     this.#dispatching = false;
     this.#dropOverflow();
-  }
-
-  /**
-   * For whoever found nothing although there are messages (see `take`): resolves when it is worth trying again;
-   * undefined when there are none.
-   */
-  whenReady(): Promise<void> | undefined {
-    if (!this.overdue && !this.#ready.waits) return undefined;
-    return new Promise((resolve) => this.#awaitingReady.push(resolve));
-  }
-
-  #tellReady(): void {
-    const waiting = this.#awaitingReady;
-    this.#awaitingReady = [];
-    for (const resolve of waiting) resolve();
-  }
-
-  /**
-   * Takes the next message that has not expired out of the ready ones; undefined when there is none, or none in memory,
-   * or none before a great many that have expired: then `overdue` is true until the next turn. In either case the queue
-   * dispatches again by itself.
-   */
-  take(): QueuedMessage | undefined {
-    for (let count = 0; count < EXPIRED_PER_TURN_MAX; count++) {
-      const queued = this.#ready.shift();
-      if (queued === undefined) return undefined;
-      this.#leaveReady(queued);
-      if (!this.#isPast(queued)) return queued;
-      this.#die(queued, 'expired');
-    }
-    if (!this.overdue) {
-      this.overdue = true;
-      this.#host.clock.defer(() => {
-        this.overdue = false;
-        this.dispatch();
-        this.#tellReady();
-      });
-    }
-    return undefined;
   }
 
   /** What the peer gets to see of a queued message: with its delivery count, where the queue keeps one. */
@@ -243,13 +199,21 @@ export class Queue {
     if (!holder.dirty) this.#store.delivered(holder);
   }
 
-  /** For basic.get: the next message, unacked from now on unless `noAck`. */
+  /**
+   * For basic.get: the next message, unacked from now on unless `noAck`. Undefined when there is none, or none yet: see
+   * `whenReady`.
+   */
   fetch(noAck: boolean): { readonly queued: QueuedMessage; readonly message: Message } | undefined {
-    const queued = this.take();
+    const queued = this.#ready.take();
     if (queued === undefined) return undefined;
     if (noAck) this.#leave(queued);
     else this.#markDelivered(queued);
     return { queued, message: this.#outgoing(queued) };
+  }
+
+  /** For whoever fetched nothing: resolves when it is worth trying again; undefined when there are no messages. */
+  whenReady(): Promise<void> | undefined {
+    return this.#ready.whenReady();
   }
 
   /** An unacked message is done with. */
@@ -281,7 +245,7 @@ export class Queue {
       queued.consumer = undefined;
       queued.returnCount++;
       if (queued.returnCount > this.#settings.deliveryLimit) this.#die(queued, 'delivery_limit');
-      else if (this.#isPast(queued)) this.#die(queued, 'expired');
+      else if (isPast(queued, this.#host.clock)) this.#die(queued, 'expired');
       else {
         if (queued.record !== undefined) this.#store.amend(queued);
         if (observers.active) observers.notify({ type: 'requeued', vhost, queue: this.name, message: queued.message });
@@ -316,11 +280,7 @@ export class Queue {
    */
   async restore({ pages, held, lastPosition }: RestoredHolder): Promise<void> {
     this.#lastPosition = lastPosition;
-    if (this.#ready instanceof ReadyList) return;
-    for (const page of pages) {
-      this.#ready.adopt(page);
-      this.readyBytes += page.bodyBytes;
-    }
+    for (const page of pages) this.#ready.adopt(page);
     for (const page of held) {
       for (const each of await this.#store.load(page)) this.#holdUntil(this.#restored(each), each.heldUntilMs);
     }
@@ -335,41 +295,17 @@ export class Queue {
     return queued;
   }
 
-  #pagedListHost(): PagedListHost {
-    const { store, clock } = this.#host;
-    return {
-      store,
-      clock,
-      holder: this.holder,
-      restored: (from) => this.#restored(from),
-      onLoaded: (queued) => this.#watchExpiry(queued),
-      onUnloaded: (queued) => this.#unwatchExpiry(queued),
-      onExpired: (queued) => {
-        this.readyBytes -= queued.message.bodyBytes;
-        this.#die(queued, 'expired');
-      },
-      onReady: (lost) => {
-        this.readyBytes -= lost.bodyBytes;
-        this.dispatch();
-        this.#tellReady();
-      },
-    };
-  }
-
   #putBack(queued: QueuedMessage): void {
     if (this.deleted) return;
     queued.place = Place.ready;
     this.#ready.putBack(queued);
-    this.#joinReady(queued);
   }
 
   /** Removes all ready messages; how many they were. */
   purge(): number {
-    const purged = this.#ready.clear();
-    this.readyBytes = 0;
-    this.#expiring?.clear();
-    for (const queued of purged) this.#leave(queued);
-    return purged.length;
+    const { count } = this.#ready;
+    for (const queued of this.#ready.clear()) this.#leave(queued);
+    return count;
   }
 
   /** Takes over what arguments and policies now come to. */
@@ -433,8 +369,7 @@ export class Queue {
   }
 
   #hasActive(): boolean {
-    for (const consumer of this.consumers) if (consumer.active) return true;
-    return false;
+    return [...this.consumers].some(({ active }) => active);
   }
 
   /** The next in line becomes the single active consumer: the highest priority, of those the first to come. */
@@ -450,22 +385,16 @@ export class Queue {
   close(reason: CancelReason): number {
     this.deleted = true;
     this.touch();
-    const count = this.#ready.size;
-    if (reason === 'shutdown') this.#stop();
+    const { count } = this.#ready;
+    // What is stored stays so.
+    if (reason === 'shutdown') this.#ready.stop();
     else {
       this.purge();
       for (const queued of this.#held ?? []) this.#leave(queued);
     }
     this.#held?.clear();
-    this.#tellReady();
     for (const consumer of [...this.consumers]) consumer.channel.consumerCancelled(consumer, reason);
     return count;
-  }
-
-  /** The process ends: whatever is stored stays so. */
-  #stop(): void {
-    this.#ready.stop();
-    this.#expiring?.clear();
   }
 
   #admit(message: Message): QueuedMessage {
@@ -489,51 +418,17 @@ export class Queue {
     if (queued.record !== undefined) this.#store.settle(queued);
   }
 
-  /** Bookkeeping for a message that has just entered the ready list; one that is past its time leaves again. */
-  #joinReady(queued: QueuedMessage): void {
-    this.readyBytes += queued.message.bodyBytes;
-    this.#watchExpiry(queued);
-  }
-
-  #watchExpiry(queued: QueuedMessage): void {
-    if (queued.expiresAtMs === Number.POSITIVE_INFINITY) return;
-    this.#expiring ??= new Deadlines(this.#host.clock, (due) => this.#removeExpired(due));
-    if (this.#isPast(queued)) this.#removeExpired(queued);
-    else this.#expiring.add(queued, queued.expiresAtMs);
-  }
-
-  #leaveReady(queued: QueuedMessage): void {
-    this.readyBytes -= queued.message.bodyBytes;
-    this.#unwatchExpiry(queued);
-  }
-
-  #unwatchExpiry(queued: QueuedMessage): void {
-    if (queued.heapIndex >= 0) this.#expiring?.delete(queued);
-  }
-
-  #removeExpired(queued: QueuedMessage): void {
-    this.#ready.remove(queued);
-    this.#leaveReady(queued);
-    this.#die(queued, 'expired');
-  }
-
-  /** Whether its time is over; the clock is asked only for a message that can expire. */
-  #isPast({ expiresAtMs }: QueuedMessage): boolean {
-    return expiresAtMs !== Number.POSITIVE_INFINITY && expiresAtMs <= this.#host.clock.now();
-  }
-
   #wouldOverflow(message: Message): boolean {
     const { maxLength, maxLengthBytes } = this.#settings;
-    return this.#ready.size + 1 > maxLength || this.readyBytes + message.bodyBytes > maxLengthBytes;
+    return this.#ready.count + 1 > maxLength || this.readyBytes + message.bodyBytes > maxLengthBytes;
   }
 
   #dropOverflow(): void {
     const { maxLength, maxLengthBytes, overflow } = this.#settings;
     if (overflow !== 'drop-head') return;
-    while (this.#ready.size > 0 && (this.#ready.size > maxLength || this.readyBytes > maxLengthBytes)) {
-      const queued = this.#ready.shift();
+    while (this.#ready.count > 0 && (this.#ready.count > maxLength || this.readyBytes > maxLengthBytes)) {
+      const queued = this.#ready.takeFirst();
       if (queued === undefined) return;
-      this.#leaveReady(queued);
       this.#die(queued, 'maxlen');
     }
   }
