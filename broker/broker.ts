@@ -4,14 +4,17 @@ import { Permissions, THE_PROGRAM } from './access/permissions.ts';
 import { Users } from './access/users.ts';
 import type { Administration, ScramHash, ScramKeys } from './administration/administration.ts';
 import { BrokerAdministration } from './administration/broker-administration.ts';
+import { Parameters } from './administration/parameters.ts';
 import { Policies } from './administration/policies.ts';
 import { callOut } from './assert.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Connection } from './connection.ts';
+import { DefinitionLog } from './definition-log.ts';
 import { Engine } from './engine.ts';
 import { memoryStore } from './memory-store.ts';
 import type { Observer, ObserverScope } from './observer.ts';
 import type { Broker, ConnectionEvents, Credentials, PeerInfo, Principal } from './port.ts';
+import { type BrokerParts, isNew, makeDefaults, restore } from './restore.ts';
 import type { Store, StoreEvent } from './store.ts';
 import type { Topology } from './topology.ts';
 
@@ -59,23 +62,52 @@ const DRAIN_TIMEOUT_MS = 5000;
 /** How often a drain looks whether everything has been acked. */
 const DRAIN_CHECK_MS = 20;
 
-/** Makes a broker with its default user and virtual host. It keeps no process alive. */
+/** Where `connect` enters that names no virtual host. */
+const DEFAULT_VHOST = '/';
+
+/**
+ * Makes a broker: with everything that its data folder holds, or with its default user and virtual host where that holds
+ * nothing yet. It keeps no process alive. Throws StoreError for a folder that cannot be used, RestoreError.
+ */
 export async function createBroker(options: BrokerOptions = {}): Promise<Broker> {
+  const { defaultUser: user = 'guest', defaultPassword: password = 'guest', defaultVhost = DEFAULT_VHOST } = options;
   const watch = new StoreWatch(options.onStoreEvent);
-  const broker = new InProcessBroker(options, memoryStore());
-  watch.raiseAt(broker.administration);
-  const { defaultUser: user = 'guest', defaultPassword: password = 'guest', defaultVhost: vhost = '/' } = options;
-  const { administration } = broker;
-  await administration.putVhost({ name: vhost, description: 'Default virtual host' });
-  await administration.putUser({ name: user, password, tags: ['administrator'] });
-  await administration.setPermission({ vhost, user, configure: '.*', write: '.*', read: '.*' });
-  return broker;
+  const store = memoryStore();
+  try {
+    const log = new DefinitionLog(store);
+    const parts = makeParts(options, store, log);
+    watch.raiseAt(parts.engine);
+    await restore(log, parts);
+    if (isNew(parts)) await makeDefaults(parts, { vhost: defaultVhost, user, password });
+    return new InProcessBroker(options, store, parts);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+function makeParts(options: BrokerOptions, store: Store, log: DefinitionLog): BrokerParts {
+  const { loopbackUsers = ['guest'], clock = systemClock } = options;
+  const users = new Users({ loopbackUsers, log });
+  const permissions = new Permissions(log);
+  const policies = new Policies(log);
+  const engine = new Engine({
+    clock,
+    store,
+    log,
+    users,
+    permissions,
+    policies,
+    bodyBytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX,
+    consumerTimeoutMs: options.consumerTimeoutMs ?? 0,
+  });
+  return { engine, users, permissions, policies, parameters: new Parameters(log) };
 }
 
 /** Hands on what the store says, and raises the disk alarm for as long as the store cannot write. */
 class StoreWatch {
   readonly #onStoreEvent: ((event: StoreEvent) => void) | undefined;
-  #administration: Administration | undefined;
+  #engine: Engine | undefined;
   #isInTrouble = false;
 
   constructor(onStoreEvent: ((event: StoreEvent) => void) | undefined) {
@@ -90,14 +122,14 @@ class StoreWatch {
     callOut(() => this.#onStoreEvent?.(event));
   }
 
-  /** The broker to raise the alarm at; the store may have had trouble before there was one. */
-  raiseAt(administration: Administration): void {
-    this.#administration = administration;
+  /** Where to raise the alarm; the store may have had trouble before there was an engine. */
+  raiseAt(engine: Engine): void {
+    this.#engine = engine;
     this.#setAlarm();
   }
 
   #setAlarm(): void {
-    void this.#administration?.setAlarm('disk', this.#isInTrouble, STORE_ALARM);
+    this.#engine?.setAlarm('disk', this.#isInTrouble, STORE_ALARM);
   }
 }
 
@@ -105,31 +137,19 @@ class InProcessBroker implements Broker {
   readonly name: string;
   readonly administration: Administration;
   readonly #clock: Clock;
+  readonly #store: Store;
   readonly #users: Users;
   readonly #engine: Engine;
-  readonly #store: Store;
   readonly #defaultVhost: string;
 
-  constructor(options: BrokerOptions, store: Store) {
-    const { loopbackUsers = ['guest'], clock = systemClock } = options;
-    const users = new Users({ loopbackUsers });
-    const permissions = new Permissions();
-    const policies = new Policies();
+  constructor(options: BrokerOptions, store: Store, parts: BrokerParts) {
     this.name = options.name ?? 'warren@localhost';
-    this.#clock = clock;
-    this.#users = users;
+    this.#clock = options.clock ?? systemClock;
     this.#store = store;
-    this.#defaultVhost = options.defaultVhost ?? '/';
-    this.#engine = new Engine({
-      clock,
-      store,
-      users,
-      permissions,
-      policies,
-      bodyBytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX,
-      consumerTimeoutMs: options.consumerTimeoutMs ?? 0,
-    });
-    this.administration = new BrokerAdministration({ engine: this.#engine, users, permissions, policies });
+    this.#users = parts.users;
+    this.#engine = parts.engine;
+    this.#defaultVhost = options.defaultVhost ?? DEFAULT_VHOST;
+    this.administration = new BrokerAdministration(parts);
   }
 
   authenticate(credentials: Credentials): Promise<Principal> {

@@ -11,6 +11,7 @@ import type { DelayedMessageView, UserLimits, VhostSpec } from './administration
 import type { Policies } from './administration/policies.ts';
 import type { Clock } from './clock.ts';
 import { Connection } from './connection.ts';
+import type { DefinitionLog } from './definition-log.ts';
 import { Observers } from './observer.ts';
 import {
   type Alarm,
@@ -31,6 +32,7 @@ export interface EngineOptions {
   readonly clock: Clock;
   /** The engine uses it; whoever made it closes it. */
   readonly store: Store;
+  readonly log: DefinitionLog;
   readonly users: Users;
   readonly permissions: Permissions;
   readonly policies: Policies;
@@ -117,37 +119,39 @@ export class Engine implements AdministeredEngine {
     return Array.from(this.#vhosts.values(), ({ spec }) => spec);
   }
 
-  async putVhost(spec: VhostSpec): Promise<void> {
+  putVhost(spec: VhostSpec): void {
+    this.#options.log.define('vhost', spec);
     const existing = this.#vhosts.get(spec.name);
     if (existing !== undefined) existing.spec = spec;
     else this.#vhosts.set(spec.name, new VirtualHost(spec, { ...this.#options, observers: this.observers }));
   }
 
-  async deleteVhost(name: string, reason: string): Promise<void> {
-    const vhost = this.#require(name);
+  deleteVhost(name: string, reason: string): void {
+    const vhost = this.requireVhost(name);
     this.#vhosts.delete(name);
     this.closeConnections((connection) => connection.vhost === name, reason);
     vhost.delete();
+    this.#options.log.undefine('vhost', vhost);
   }
 
   topology(vhost: string): Topology {
-    return topologyOf(this.#require(vhost));
+    return topologyOf(this.requireVhost(vhost));
   }
 
-  async declareExchange(vhost: string, declaration: ExchangeDeclaration): Promise<void> {
-    this.#require(vhost).declareExchange(declaration);
+  declareExchange(vhost: string, declaration: ExchangeDeclaration): void {
+    this.requireVhost(vhost).declareExchange(declaration);
   }
 
-  async declareQueue(vhost: string, declaration: QueueDeclaration): Promise<void> {
-    this.#require(vhost).declareQueue(declaration, undefined);
+  declareQueue(vhost: string, declaration: QueueDeclaration): void {
+    this.requireVhost(vhost).declareQueue(declaration, undefined);
   }
 
-  async bind(vhost: string, binding: BindingSpec): Promise<void> {
-    this.#require(vhost).bind(binding, undefined);
+  bind(vhost: string, binding: BindingSpec): void {
+    this.requireVhost(vhost).bind(binding, undefined);
   }
 
   applyPolicies(vhost: string): void {
-    this.#require(vhost).applyPolicies();
+    this.requireVhost(vhost).applyPolicies();
   }
 
   connections(): readonly AdministeredConnection[] {
@@ -166,11 +170,15 @@ export class Engine implements AdministeredEngine {
   }
 
   delayedMessages(vhost: string): readonly DelayedMessageView[] {
-    return this.#require(vhost).router.delayed.list();
+    return this.requireVhost(vhost).router.delayed.list();
   }
 
   cancelDelayedMessage(vhost: string, id: string): boolean {
-    return this.#require(vhost).router.delayed.cancel(id);
+    return this.requireVhost(vhost).router.delayed.cancel(id);
+  }
+
+  synced(): Promise<void> {
+    return this.#options.store.synced();
   }
 
   alarms(): readonly Alarm[] {
@@ -192,7 +200,7 @@ export class Engine implements AdministeredEngine {
 
   /** Cancels all consumers and refuses new ones and new connections. */
   cancelConsumers(): void {
-    this.draining = true;
+    this.#beginShutdown();
     for (const connection of this.#connections) {
       for (const channel of connection.channels.values()) channel.cancelConsumers();
     }
@@ -207,15 +215,29 @@ export class Engine implements AdministeredEngine {
     return count;
   }
 
-  /** Closes every connection and forgets everything. */
-  close(): void {
+  /** The messages of queues and exchanges that outlived the last process come back; their definitions have. */
+  async restoreMessages(): Promise<void> {
+    const vhosts = [...this.#vhosts.values()];
+    const delayed = vhosts.flatMap((vhost) => vhost.restoreMessages());
+    this.#options.store.restored();
+    await Promise.all(delayed);
+  }
+
+  #beginShutdown(): void {
     this.draining = true;
+    for (const vhost of this.#vhosts.values()) vhost.stopping = true;
+  }
+
+  /** Closes every connection and forgets everything; what is stored stays so. */
+  close(): void {
+    this.#beginShutdown();
     this.closeConnections(() => true, "broker forced connection closure with reason 'shutdown'");
     for (const vhost of this.#vhosts.values()) vhost.stop();
     this.#vhosts.clear();
   }
 
-  #require(name: string): VirtualHost {
+  /** Throws not-found. */
+  requireVhost(name: string): VirtualHost {
     const vhost = this.#vhosts.get(name);
     if (vhost === undefined) throw new BrokerError('not-found', `no vhost '${name}'`);
     return vhost;

@@ -8,6 +8,7 @@ import type { Policies } from './administration/policies.ts';
 import type { Clock } from './clock.ts';
 import type { Connection } from './connection.ts';
 import { checkExchange, checkQueue } from './declarations.ts';
+import type { DefinitionLog, ExchangeDefinition, QueueDefinition } from './definition-log.ts';
 import { requireSame, requireSameArguments } from './equivalence.ts';
 import { EMPTY_TABLE, type FieldTable, fieldsEqual } from './fields.ts';
 import type { Message } from './message.ts';
@@ -17,15 +18,16 @@ import { PREDECLARED_EXCHANGES } from './predeclared-exchanges.ts';
 import { Queue, type QueueHost } from './queue/queue.ts';
 import { QUEUE_ARGUMENTS, queueSettings, queueTypeOf } from './queue/queue-settings.ts';
 import type { QueuedMessage } from './queue/queued-message.ts';
-import { type Binding, bindingId, Exchange } from './routing/exchange.ts';
+import { type Binding, bindingId, DELAYED_TYPE, Exchange } from './routing/exchange.ts';
 import { REPLY_TO, ReplyConsumers } from './routing/reply-consumers.ts';
 import { Router } from './routing/router.ts';
-import type { Store } from './store.ts';
+import type { Holder, Store } from './store.ts';
 
 /** What every virtual host of one broker shares. */
 export interface VhostContext {
   readonly clock: Clock;
   readonly store: Store;
+  readonly log: DefinitionLog;
   readonly observers: Observers;
   readonly policies: Policies;
   /** For queues without an own one; 0 = none. */
@@ -49,9 +51,13 @@ export class VirtualHost implements QueueHost {
   readonly router: Router;
   /** Description, tags, default queue type and limits. */
   spec: VhostSpec;
+  /** The broker is shutting down: what is durable does not go because its last user does. */
+  stopping = false;
   /** See `ExchangeHost`. */
   routesRevision = 0;
   readonly #context: VhostContext;
+  /** Each takes back the messages of a queue or exchange that outlived the last process. */
+  #returning: (() => Promise<void>)[] = [];
 
   constructor(spec: VhostSpec, context: VhostContext) {
     this.name = spec.name;
@@ -63,8 +69,7 @@ export class VirtualHost implements QueueHost {
     this.replies = new ReplyConsumers(context.clock);
     this.router = new Router(this, context.clock, context.observers, this.replies, context.store);
     for (const { name, type, internal } of PREDECLARED_EXCHANGES) {
-      const spec = { name, type, durable: true, autoDelete: false, internal, arguments: EMPTY_TABLE };
-      this.exchanges.set(name, new Exchange(this, spec, context.policies.effective(this.name, 'exchange', name, type)));
+      this.#addExchange({ name, type, durable: true, autoDelete: false, internal, arguments: EMPTY_TABLE });
     }
   }
 
@@ -107,12 +112,43 @@ export class VirtualHost implements QueueHost {
       return existing;
     }
     requireUnreserved('exchange', name);
-    const policy = this.#context.policies.effective(this.name, 'exchange', name, type);
-    const exchange = new Exchange(this, { name, type, durable, autoDelete, internal, arguments: args }, policy);
-    this.exchanges.set(name, exchange);
-    this.routesRevision++;
+    const exchange = this.#addExchange({ name, type, durable, autoDelete, internal, arguments: args });
+    if (durable) this.#context.log.define('exchange', this.#exchangeDefinition(exchange));
     if (this.observers.watched) this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name });
     return exchange;
+  }
+
+  #addExchange(spec: ConstructorParameters<typeof Exchange>[1], holder?: Holder): Exchange {
+    const policy = this.#context.policies.effective(this.name, 'exchange', spec.name, spec.type);
+    const exchange = new Exchange(this, spec, policy, holder);
+    this.exchanges.set(exchange.name, exchange);
+    this.routesRevision++;
+    return exchange;
+  }
+
+  #exchangeDefinition({ name, type, autoDelete, internal, arguments: args, holder }: Exchange): ExchangeDefinition {
+    const declaration = {
+      vhost: this.name,
+      exchange: name,
+      type,
+      durable: true,
+      autoDelete,
+      internal,
+      arguments: args,
+    };
+    return type === DELAYED_TYPE ? { ...declaration, holder: holder.id } : declaration;
+  }
+
+  /** A durable exchange of the last process is there again. Throws precondition-failed if there can be none like it. */
+  restoreExchange(definition: ExchangeDefinition): void {
+    const { exchange: name, type, autoDelete = false, internal = false, arguments: args = EMPTY_TABLE } = definition;
+    checkExchange(definition, this.name);
+    const held = definition.holder === undefined ? undefined : this.store.restore(definition.holder);
+    const exchange = this.#addExchange(
+      { name, type, durable: true, autoDelete, internal, arguments: args },
+      held?.holder,
+    );
+    if (held !== undefined) this.#returning.push(() => this.router.delayed.restore(exchange, held));
   }
 
   /** Deleting what is not there is no error. */
@@ -135,11 +171,12 @@ export class VirtualHost implements QueueHost {
     for (const one of doomed) {
       one.deleted = true;
       this.exchanges.delete(one.name);
+      if (one.durable) this.#context.log.undefine('exchange', { vhost: this.name, exchange: one.name });
       this.router.delayed.drop(one);
       for (const binding of [...one.bindings.values()]) this.#removeBinding(binding);
       for (const binding of [...one.incoming]) {
         this.#removeBinding(binding);
-        if (hasOutlived(binding.source)) doomed.add(binding.source);
+        if (this.#hasOutlived(binding.source)) doomed.add(binding.source);
       }
       this.routesRevision++;
       if (this.observers.watched) {
@@ -167,14 +204,40 @@ export class VirtualHost implements QueueHost {
       existing.touch();
       return existing;
     }
-    const policy = this.#context.policies.effective(this.name, 'queue', name, queueTypeOf(args));
-    const settings = queueSettings(args, policy.definition, this.#context.consumerTimeoutMs);
-    const spec = { name, durable, autoDelete, owner: exclusive ? owner : undefined, arguments: args };
-    const queue = new Queue(this, spec, policy, settings);
-    this.queues.set(name, queue);
+    const queue = this.#addQueue({ name, durable, autoDelete, owner: exclusive ? owner : undefined, arguments: args });
+    if (durable) this.#context.log.define('queue', this.#queueDefinition(queue));
     if (exclusive) owner?.ownedQueues.add(queue);
     if (this.observers.watched) this.observers.notify({ type: 'queue-declared', vhost: this.name, queue: name });
     return queue;
+  }
+
+  #addQueue(spec: ConstructorParameters<typeof Queue>[1], holder?: Holder): Queue {
+    const policy = this.#context.policies.effective(this.name, 'queue', spec.name, queueTypeOf(spec.arguments));
+    const settings = queueSettings(spec.arguments, policy.definition, this.#context.consumerTimeoutMs);
+    const queue = new Queue(this, spec, policy, settings, holder);
+    this.queues.set(queue.name, queue);
+    return queue;
+  }
+
+  #queueDefinition({ name, autoDelete, arguments: args, holder }: Queue): QueueDefinition {
+    return { vhost: this.name, queue: name, durable: true, autoDelete, arguments: args, holder: holder.id };
+  }
+
+  /** A durable queue of the last process is there again. Throws precondition-failed if there can be none like it. */
+  restoreQueue(definition: QueueDefinition): void {
+    const { queue: name, autoDelete = false, arguments: args = EMPTY_TABLE } = definition;
+    checkQueue(definition, this.name);
+    const held = this.store.restore(definition.holder);
+    const queue = this.#addQueue({ name, durable: true, autoDelete, owner: undefined, arguments: args }, held.holder);
+    this.#returning.push(() => queue.restore(held));
+  }
+
+  /**
+   * What was restored takes back its messages; to be called once, when all definitions are there, for a message that
+   * falls due may go anywhere. Each promise resolves when one of them has done so.
+   */
+  restoreMessages(): readonly Promise<void>[] {
+    return this.#returning.splice(0).map((takeBack) => takeBack());
   }
 
   /** A queue declared without a type has the virtual host's, if that fits what it is. */
@@ -206,6 +269,7 @@ export class VirtualHost implements QueueHost {
     }
     if (queue.deleted) return 0;
     this.queues.delete(queue.name);
+    if (queue.durable) this.#context.log.undefine('queue', { vhost: this.name, queue: queue.name });
     queue.owner?.ownedQueues.delete(queue);
     for (const binding of [...queue.bindings]) this.#dropBinding(binding);
     const count = queue.close('queue-deleted');
@@ -214,7 +278,7 @@ export class VirtualHost implements QueueHost {
   }
 
   retire(queue: Queue): void {
-    if (!queue.deleted) this.deleteQueue(queue);
+    if (!queue.deleted && !(this.stopping && queue.durable)) this.deleteQueue(queue);
   }
 
   deadLetter(queue: Queue, message: Message, reason: DeathReason, custody: QueuedMessage | undefined): void {
@@ -231,6 +295,7 @@ export class VirtualHost implements QueueHost {
     source.addBinding(id, binding);
     if (destination instanceof Exchange) destination.incoming.add(binding);
     else destination.bindings.add(binding);
+    if (isDurable(binding)) this.#context.log.define('binding', { vhost: this.name, ...bindingSpec(binding) });
     this.routesRevision++;
     if (this.observers.watched)
       this.observers.notify({ type: 'bound', vhost: this.name, binding: bindingSpec(binding) });
@@ -257,7 +322,13 @@ export class VirtualHost implements QueueHost {
 
   #dropBinding(binding: Binding): void {
     this.#removeBinding(binding);
-    if (hasOutlived(binding.source)) this.#dropExchange(binding.source);
+    if (this.#hasOutlived(binding.source)) this.#dropExchange(binding.source);
+  }
+
+  /** Whether an exchange is there only for bindings that it no longer has. */
+  #hasOutlived(exchange: Exchange): boolean {
+    const isKept = this.stopping && exchange.durable;
+    return exchange.autoDelete && exchange.bindings.size === 0 && !exchange.deleted && !isKept;
   }
 
   #removeBinding(binding: Binding): void {
@@ -265,6 +336,7 @@ export class VirtualHost implements QueueHost {
     source.removeBinding(bindingId(destinationKind, destination.name, bindingKey, binding.arguments), binding);
     if (destination instanceof Exchange) destination.incoming.delete(binding);
     else destination.bindings.delete(binding);
+    if (isDurable(binding)) this.#context.log.undefine('binding', { vhost: this.name, ...bindingSpec(binding) });
     this.routesRevision++;
     if (this.observers.watched) {
       this.observers.notify({ type: 'unbound', vhost: this.name, binding: bindingSpec(binding) });
@@ -291,10 +363,10 @@ export class VirtualHost implements QueueHost {
   /** Everything in it is deleted with it; its connections have been closed. */
   delete(): void {
     for (const queue of [...this.queues.values()]) this.deleteQueue(queue);
-    this.stop();
+    for (const exchange of [...this.exchanges.values()]) if (!exchange.deleted) this.#dropExchange(exchange);
   }
 
-  /** Ends what runs in it; nothing is deleted. */
+  /** Ends what runs in it; nothing is deleted, and what is stored stays so. */
   stop(): void {
     for (const queue of this.queues.values()) queue.close('shutdown');
     this.queues.clear();
@@ -319,9 +391,9 @@ export class VirtualHost implements QueueHost {
   }
 }
 
-/** Whether an exchange is there only for bindings that it no longer has. */
-function hasOutlived(exchange: Exchange): boolean {
-  return exchange.autoDelete && exchange.bindings.size === 0 && !exchange.deleted;
+/** A binding outlives the process when both its ends do. */
+function isDurable({ source, destination }: Binding): boolean {
+  return source.durable && destination.durable;
 }
 
 /** A binding as plain data. */

@@ -4,6 +4,8 @@
  * read. Whether users and virtual hosts exist is not asked here; `BrokerAdministration` does that.
  */
 import type { Permission, TopicPermission } from '../administration/administration.ts';
+import { DefinitionLog } from '../definition-log.ts';
+import { Directory } from '../directory.ts';
 import { BrokerError, type Principal } from '../port.ts';
 import { Pattern, PatternError } from './pattern.ts';
 
@@ -30,8 +32,13 @@ interface Compiled<Entry> {
 export class Permissions {
   /** Another number after every change. Who keeps decisions keeps this with them and compares. */
   revision = 0;
-  readonly #permissions = new Map<string, Compiled<Permission>>();
-  readonly #topicPermissions = new Map<string, Compiled<TopicPermission>>();
+  readonly #permissions: Directory<'permission', Compiled<Permission>>;
+  readonly #topicPermissions: Directory<'topic-permission', Compiled<TopicPermission>>;
+
+  constructor(log = new DefinitionLog()) {
+    this.#permissions = new Directory(log, 'permission', ({ entry }) => entry);
+    this.#topicPermissions = new Directory(log, 'topic-permission', ({ entry }) => entry);
+  }
 
   /** Throws precondition-failed for what is no regular expression. */
   set(permission: Permission): void {
@@ -41,12 +48,12 @@ export class Permissions {
       write: compileRight(write),
       read: compileRight(read),
     };
-    this.#permissions.set(keyOf(vhost, user), { entry: { vhost, user, configure, write, read }, rights });
+    this.#permissions.set({ entry: { vhost, user, configure, write, read }, rights });
     this.revision += 1;
   }
 
   clear(vhost: string, user: string): void {
-    this.#permissions.delete(keyOf(vhost, user));
+    this.#permissions.delete(vhost, user);
     this.revision += 1;
   }
 
@@ -56,17 +63,16 @@ export class Permissions {
     const expand = (pattern: string): Pattern =>
       compileRight(pattern.replaceAll('{username}', () => quote(user)).replaceAll('{vhost}', () => quote(vhost)));
     const rights = { write: expand(write), read: expand(read) };
-    const entry = { vhost, user, exchange, write, read };
-    this.#topicPermissions.set(keyOf(vhost, user, exchange), { entry, rights });
+    this.#topicPermissions.set({ entry: { vhost, user, exchange, write, read }, rights });
     this.revision += 1;
   }
 
   /** Without an exchange: all of that user in that virtual host. */
   clearTopic(vhost: string, user: string, exchange?: string): void {
-    for (const [key, { entry }] of this.#topicPermissions) {
-      const chosen = entry.vhost === vhost && entry.user === user;
-      if (chosen && (exchange === undefined || entry.exchange === exchange)) this.#topicPermissions.delete(key);
-    }
+    this.#topicPermissions.deleteWhere(({ entry }) => {
+      const isTheirs = entry.vhost === vhost && entry.user === user;
+      return isTheirs && (exchange === undefined || entry.exchange === exchange);
+    });
     this.revision += 1;
   }
 
@@ -81,23 +87,22 @@ export class Permissions {
   }
 
   #forget(chosen: (entry: Permission | TopicPermission) => boolean): void {
-    for (const map of [this.#permissions, this.#topicPermissions]) {
-      for (const [key, { entry }] of map) if (chosen(entry)) map.delete(key);
-    }
+    this.#permissions.deleteWhere(({ entry }) => chosen(entry));
+    this.#topicPermissions.deleteWhere(({ entry }) => chosen(entry));
     this.revision += 1;
   }
 
   list(): readonly Permission[] {
-    return Array.from(this.#permissions.values(), ({ entry }) => entry);
+    return this.#permissions.list().map(({ entry }) => entry);
   }
 
   listTopic(): readonly TopicPermission[] {
-    return Array.from(this.#topicPermissions.values(), ({ entry }) => entry);
+    return this.#topicPermissions.list().map(({ entry }) => entry);
   }
 
   /** May this principal enter the virtual host? Any permission in it will do, even one that grants nothing. */
   hasAccess(principal: Principal, vhost: string): boolean {
-    return principal === THE_PROGRAM || this.#permissions.has(keyOf(vhost, principal.username));
+    return principal === THE_PROGRAM || this.#permissions.has(vhost, principal.username);
   }
 
   /** Throws not-allowed unless `hasAccess`. [B3] */
@@ -109,7 +114,7 @@ export class Permissions {
   /** `name` of a queue or exchange; '' is the default exchange. */
   may(principal: Principal, vhost: string, right: Right, name: string): boolean {
     if (principal === THE_PROGRAM) return true;
-    const rights = this.#permissions.get(keyOf(vhost, principal.username))?.rights;
+    const rights = this.#permissions.get(vhost, principal.username)?.rights;
     return rights?.[right]?.matches(name === '' ? DEFAULT_EXCHANGE_NAME : name) ?? false;
   }
 
@@ -165,8 +170,7 @@ export class Permissions {
     if (this.#topicPermissions.size === 0) return undefined;
     const { username } = principal;
     const found =
-      this.#topicPermissions.get(keyOf(vhost, username, exchange)) ??
-      this.#topicPermissions.get(keyOf(vhost, username, ''));
+      this.#topicPermissions.get(vhost, username, exchange) ?? this.#topicPermissions.get(vhost, username, '');
     return found?.rights;
   }
 }
@@ -190,9 +194,4 @@ function compileRight(pattern: string): Pattern {
 /** So that a user cannot widen a pattern by his name. */
 function quote(text: string): string {
   return text.replaceAll(/[\\^$.|?*+()[\]{}-]/g, (character) => `\\${character}`);
-}
-
-/** Names may contain anything but U+0000. */
-function keyOf(...names: readonly string[]): string {
-  return names.join('\u0000');
 }

@@ -3,6 +3,8 @@
  * permissions.ts.
  */
 import type { ScramHash, ScramKeys, UserLimits, UserSpec, UserView } from '../administration/administration.ts';
+import { DefinitionLog } from '../definition-log.ts';
+import { Directory } from '../directory.ts';
 import { BrokerError, type Credentials, type Principal } from '../port.ts';
 import { checkLimits } from './limits.ts';
 import {
@@ -21,16 +23,19 @@ export const USER_TAGS_MAX = 32;
 export interface UsersOptions {
   /** Names of users who may come from this machine only; default `guest`, whose password everybody knows. */
   readonly loopbackUsers?: Iterable<string>;
+  /** Default: one that keeps nothing. */
+  readonly log?: DefinitionLog;
 }
 
 /** The users of one broker. */
 export class Users {
-  readonly #users = new Map<string, UserView>();
+  readonly #users: Directory<'user', UserView>;
   readonly #loopbackUsers: ReadonlySet<string>;
   /** For the keys of those who have none. */
   readonly #secret = crypto.getRandomValues(new Uint8Array(32));
 
   constructor(options: UsersOptions = {}) {
+    this.#users = new Directory(options.log ?? new DefinitionLog(), 'user', (user) => user);
     this.#loopbackUsers = new Set(options.loopbackUsers ?? ['guest']);
   }
 
@@ -41,7 +46,7 @@ export class Users {
 
   /** As `put`, for a user made by `prepareUser` or listed by another broker. */
   store(user: UserView): void {
-    this.#users.set(user.name, user);
+    this.#users.set(user);
   }
 
   /** Throws not-found. */
@@ -69,7 +74,7 @@ export class Users {
 
   /** In the order of creation. */
   list(): readonly UserView[] {
-    return [...this.#users.values()];
+    return this.#users.list();
   }
 
   /** Those of a user who is gone, and of the program itself, are none. */

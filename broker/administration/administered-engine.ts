@@ -17,7 +17,7 @@ export interface AdministeredConnection {
 
 /**
  * The caller has checked rights and names before: an unknown virtual host throws not-found, and is a defect of the
- * caller. Verbs that change something take effect in the order of the calls, before the next delivery.
+ * caller. What verbs change has been told to the store when they return, and is on disk when `synced` resolves.
  */
 export interface AdministeredEngine {
   /** In the order of creation. */
@@ -26,16 +26,16 @@ export interface AdministeredEngine {
    * Creates the virtual host with its predeclared exchanges, or takes over the description, tags, default queue type
    * and limits of one that exists; what is in it stays.
    */
-  putVhost(vhost: VhostSpec): Promise<void>;
+  putVhost(vhost: VhostSpec): void;
   /** Closes its connections with connection-forced and `reason`, then deletes everything in it. */
-  deleteVhost(name: string, reason: string): Promise<void>;
+  deleteVhost(name: string, reason: string): void;
 
   /** Exchanges (predeclared ones too), queues (exclusive ones too) and explicit bindings, as `Broker.snapshot` answers. */
   topology(vhost: string): Topology;
   /** As the verbs of a channel do, in the name of the program itself, and without asking for a queue limit. */
-  declareExchange(vhost: string, declaration: ExchangeDeclaration): Promise<void>;
-  declareQueue(vhost: string, declaration: QueueDeclaration): Promise<void>;
-  bind(vhost: string, binding: BindingSpec): Promise<void>;
+  declareExchange(vhost: string, declaration: ExchangeDeclaration): void;
+  declareQueue(vhost: string, declaration: QueueDeclaration): void;
+  bind(vhost: string, binding: BindingSpec): void;
   /** The policies of the virtual host have changed: every queue and exchange asks `Policies.effective` again. */
   applyPolicies(vhost: string): void;
 
@@ -46,6 +46,9 @@ export interface AdministeredEngine {
   delayedMessages(vhost: string): readonly DelayedMessageView[];
   /** False when no such message is waiting any more. */
   cancelDelayedMessage(vhost: string, id: string): boolean;
+
+  /** Resolves when everything changed until now is on disk. */
+  synced(): Promise<void>;
 
   /** In force now. */
   alarms(): readonly Alarm[];

@@ -1,13 +1,12 @@
 /**
  * The administration of one broker: checks that what is named exists, changes the directories (users, permissions,
  * policies, parameters), and has the engine act on it. The directories know nothing of each other; what must happen in
- * several of them at once happens here.
+ * several of them at once happens here. A verb that changes something resolves when the change is on disk; what it
+ * changes, it changes in one turn of the event loop, so that the store has all of it or nothing.
  */
 
-import { type Permissions, THE_PROGRAM } from '../access/permissions.ts';
-import type { Users } from '../access/users.ts';
+import { THE_PROGRAM } from '../access/permissions.ts';
 import { type Alarm, BrokerError, type PeerInfo } from '../port.ts';
-import type { AdministeredEngine } from './administered-engine.ts';
 import type {
   Administration,
   Definitions,
@@ -25,23 +24,14 @@ import type {
 import { readDefinitions } from './definitions.ts';
 import { writeDefinitions } from './definitions-export.ts';
 import { type Administered, checkVhost, importDefinitions } from './definitions-import.ts';
-import { Parameters } from './parameters.ts';
-import type { Policies } from './policies.ts';
 import type { PolicyKind } from './policy-settings.ts';
-
-/** What the administration is given. The directories are shared with the engine, which asks them. */
-export interface BrokerAdministrationParts {
-  readonly engine: AdministeredEngine;
-  readonly users: Users;
-  readonly permissions: Permissions;
-  readonly policies: Policies;
-}
 
 export class BrokerAdministration implements Administration {
   readonly #parts: Administered;
 
-  constructor(parts: BrokerAdministrationParts) {
-    this.#parts = { ...parts, parameters: new Parameters() };
+  /** The directories are shared with the engine, which asks them. */
+  constructor(parts: Administered) {
+    this.#parts = parts;
   }
 
   async users(): Promise<readonly UserView[]> {
@@ -50,6 +40,7 @@ export class BrokerAdministration implements Administration {
 
   async putUser(user: UserSpec): Promise<void> {
     await this.#parts.users.put(user);
+    await this.#parts.engine.synced();
   }
 
   async deleteUser(name: string): Promise<void> {
@@ -60,10 +51,12 @@ export class BrokerAdministration implements Administration {
       ({ principal }) => principal !== THE_PROGRAM && principal.username === name,
       `user '${name}' is deleted`,
     );
+    await engine.synced();
   }
 
   async setUserLimits(name: string, limits: UserLimits): Promise<void> {
     this.#parts.users.setLimits(name, limits);
+    await this.#parts.engine.synced();
   }
 
   async vhosts(): Promise<readonly VhostSpec[]> {
@@ -72,7 +65,8 @@ export class BrokerAdministration implements Administration {
 
   async putVhost(vhost: VhostSpec): Promise<void> {
     checkVhost(vhost);
-    await this.#parts.engine.putVhost(vhost);
+    this.#parts.engine.putVhost(vhost);
+    await this.#parts.engine.synced();
   }
 
   async deleteVhost(name: string): Promise<void> {
@@ -80,9 +74,10 @@ export class BrokerAdministration implements Administration {
     this.#vhost(name);
     // First, so that nobody enters while the engine is at it.
     permissions.forgetVhost(name);
-    await engine.deleteVhost(name, `vhost '${name}' is deleted`);
+    engine.deleteVhost(name, `vhost '${name}' is deleted`);
     policies.forgetVhost(name);
     parameters.forgetVhost(name);
+    await engine.synced();
   }
 
   async setVhostLimits(name: string, limits: VhostLimits): Promise<void> {
@@ -96,11 +91,13 @@ export class BrokerAdministration implements Administration {
   async setPermission(permission: Permission): Promise<void> {
     this.#requireUserAndVhost(permission.user, permission.vhost);
     this.#parts.permissions.set(permission);
+    await this.#parts.engine.synced();
   }
 
   async clearPermission(vhost: string, user: string): Promise<void> {
     this.#requireUserAndVhost(user, vhost);
     this.#parts.permissions.clear(vhost, user);
+    await this.#parts.engine.synced();
   }
 
   async topicPermissions(): Promise<readonly TopicPermission[]> {
@@ -110,11 +107,13 @@ export class BrokerAdministration implements Administration {
   async setTopicPermission(permission: TopicPermission): Promise<void> {
     this.#requireUserAndVhost(permission.user, permission.vhost);
     this.#parts.permissions.setTopic(permission);
+    await this.#parts.engine.synced();
   }
 
   async clearTopicPermission(vhost: string, user: string, exchange?: string): Promise<void> {
     this.#requireUserAndVhost(user, vhost);
     this.#parts.permissions.clearTopic(vhost, user, exchange);
+    await this.#parts.engine.synced();
   }
 
   async policies(): Promise<readonly Policy[]> {
@@ -122,11 +121,11 @@ export class BrokerAdministration implements Administration {
   }
 
   async setPolicy(policy: Policy): Promise<void> {
-    this.#setPolicy('user', policy);
+    await this.#setPolicy('user', policy);
   }
 
   async clearPolicy(vhost: string, name: string): Promise<void> {
-    this.#clearPolicy('user', vhost, name);
+    await this.#clearPolicy('user', vhost, name);
   }
 
   async operatorPolicies(): Promise<readonly Policy[]> {
@@ -134,28 +133,31 @@ export class BrokerAdministration implements Administration {
   }
 
   async setOperatorPolicy(policy: Policy): Promise<void> {
-    this.#setPolicy('operator', policy);
+    await this.#setPolicy('operator', policy);
   }
 
   async clearOperatorPolicy(vhost: string, name: string): Promise<void> {
-    this.#clearPolicy('operator', vhost, name);
+    await this.#clearPolicy('operator', vhost, name);
   }
 
-  #setPolicy(kind: PolicyKind, policy: Policy): void {
+  async #setPolicy(kind: PolicyKind, policy: Policy): Promise<void> {
     this.#vhost(policy.vhost);
     this.#parts.policies.set(kind, policy);
     this.#parts.engine.applyPolicies(policy.vhost);
+    await this.#parts.engine.synced();
   }
 
-  #clearPolicy(kind: PolicyKind, vhost: string, name: string): void {
+  async #clearPolicy(kind: PolicyKind, vhost: string, name: string): Promise<void> {
     this.#vhost(vhost);
     this.#parts.policies.clear(kind, vhost, name);
     this.#parts.engine.applyPolicies(vhost);
+    await this.#parts.engine.synced();
   }
 
   async importDefinitions(definitions: Definitions, { vhost, onSkipped }: ImportOptions = {}): Promise<void> {
     if (vhost !== undefined) this.#vhost(vhost);
     await importDefinitions(readDefinitions(definitions, vhost), this.#parts, onSkipped);
+    await this.#parts.engine.synced();
   }
 
   async exportDefinitions(vhost?: string): Promise<Definitions> {
@@ -179,7 +181,9 @@ export class BrokerAdministration implements Administration {
   }
 
   async cancelDelayedMessage(vhost: string, id: string): Promise<boolean> {
-    return this.#parts.engine.cancelDelayedMessage(this.#vhost(vhost).name, id);
+    const cancelled = this.#parts.engine.cancelDelayedMessage(this.#vhost(vhost).name, id);
+    await this.#parts.engine.synced();
+    return cancelled;
   }
 
   async alarms(): Promise<readonly Alarm[]> {

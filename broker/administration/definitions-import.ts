@@ -56,7 +56,7 @@ export async function importDefinitions(
   const users = await prepareUsers(definitions, administered.users);
   const plan = { users, ...check(definitions, administered) };
   for (const what of plan.skipped) onSkipped(what);
-  await apply(plan, definitions, administered);
+  apply(plan, definitions, administered);
 }
 
 function prepareUsers(definitions: ReadDefinitions, users: Users): Promise<readonly UserView[]> {
@@ -214,10 +214,11 @@ function checkQueueLimits(
   }
 }
 
-async function apply(plan: Plan, definitions: ReadDefinitions, administered: Administered): Promise<void> {
+/** In one turn of the event loop, so that a crash leaves all of it or nothing. */
+function apply(plan: Plan, definitions: ReadDefinitions, administered: Administered): void {
   const { engine, users, permissions, policies, parameters } = administered;
   for (const user of plan.users) users.store(user);
-  for (const vhost of plan.vhosts) await engine.putVhost(vhost);
+  for (const vhost of plan.vhosts) engine.putVhost(vhost);
   for (const permission of definitions.permissions) permissions.set(permission);
   for (const permission of definitions.topicPermissions) permissions.setTopic(permission);
   for (const parameter of definitions.globalParameters) parameters.setGlobal(parameter);
@@ -226,7 +227,7 @@ async function apply(plan: Plan, definitions: ReadDefinitions, administered: Adm
   for (const policy of definitions.operatorPolicies) policies.set('operator', policy);
   const touched = [...definitions.policies, ...definitions.operatorPolicies].map(({ vhost }) => vhost);
   for (const vhost of new Set(touched)) engine.applyPolicies(vhost);
-  for (const { vhost, ...declaration } of plan.exchanges) await engine.declareExchange(vhost, declaration);
-  for (const { vhost, ...declaration } of plan.queues) await engine.declareQueue(vhost, declaration);
-  for (const { vhost, ...binding } of plan.bindings) await engine.bind(vhost, binding);
+  for (const { vhost, ...declaration } of plan.exchanges) engine.declareExchange(vhost, declaration);
+  for (const { vhost, ...declaration } of plan.queues) engine.declareQueue(vhost, declaration);
+  for (const { vhost, ...binding } of plan.bindings) engine.bind(vhost, binding);
 }

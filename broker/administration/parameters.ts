@@ -4,6 +4,9 @@
  * on (limits of virtual hosts, operator policies) are not here but where they belong.
  */
 
+import type { DefinitionLog } from '../definition-log.ts';
+import { Directory } from '../directory.ts';
+
 export interface Parameter {
   readonly vhost: string;
   readonly component: string;
@@ -20,29 +23,33 @@ export interface GlobalParameter {
 
 /** The parameters of one broker. */
 export class Parameters {
-  readonly #parameters = new Map<string, Parameter>();
-  readonly #globals = new Map<string, GlobalParameter>();
+  readonly #parameters: Directory<'parameter', Parameter>;
+  readonly #globals: Directory<'global-parameter', GlobalParameter>;
+
+  constructor(log: DefinitionLog) {
+    this.#parameters = new Directory(log, 'parameter', (parameter) => parameter);
+    this.#globals = new Directory(log, 'global-parameter', (parameter) => parameter);
+  }
 
   /** Replaces the one of the same virtual host, component and name. */
   set(parameter: Parameter): void {
-    const { vhost, component, name } = parameter;
-    this.#parameters.set([vhost, component, name].join('\u0000'), parameter);
+    this.#parameters.set(parameter);
   }
 
   setGlobal(parameter: GlobalParameter): void {
-    this.#globals.set(parameter.name, parameter);
+    this.#globals.set(parameter);
   }
 
   list(): readonly Parameter[] {
-    return [...this.#parameters.values()];
+    return this.#parameters.list();
   }
 
   listGlobal(): readonly GlobalParameter[] {
-    return [...this.#globals.values()];
+    return this.#globals.list();
   }
 
   /** Drops everything about a deleted virtual host. */
   forgetVhost(vhost: string): void {
-    for (const [key, parameter] of this.#parameters) if (parameter.vhost === vhost) this.#parameters.delete(key);
+    this.#parameters.deleteWhere((parameter) => parameter.vhost === vhost);
   }
 }

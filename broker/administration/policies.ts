@@ -5,6 +5,8 @@
  */
 
 import { Pattern, PatternError } from '../access/pattern.ts';
+import { DefinitionLog } from '../definition-log.ts';
+import { Directory } from '../directory.ts';
 import { EMPTY_TABLE, type FieldTable } from '../fields.ts';
 import { BrokerError } from '../port.ts';
 import type { Policy, PolicyScope } from './administration.ts';
@@ -41,38 +43,51 @@ interface Compiled {
 
 /** The user and operator policies of one broker. */
 export class Policies {
-  /** By virtual host, the winner first. */
-  readonly #policies: { readonly [kind in PolicyKind]: Map<string, readonly Compiled[]> } = {
+  readonly #policies: {
+    readonly user: Directory<'policy', Compiled>;
+    readonly operator: Directory<'operator-policy', Compiled>;
+  };
+  /** By virtual host, the winner first; made when they are asked for. */
+  readonly #ranked: { readonly [kind in PolicyKind]: Map<string, readonly Compiled[]> } = {
     user: new Map(),
     operator: new Map(),
   };
 
+  constructor(log = new DefinitionLog()) {
+    this.#policies = {
+      user: new Directory(log, 'policy', ({ policy }) => policy),
+      operator: new Directory(log, 'operator-policy', ({ policy }) => policy),
+    };
+  }
+
   /** Replaces the one of the same kind, virtual host and name. Throws precondition-failed; see `checkPolicy`. */
   set(kind: PolicyKind, policy: Policy): void {
     const pattern = checkPolicy(kind, policy);
-    const others = this.#of(kind, policy.vhost).filter((other) => other.policy.name !== policy.name);
-    this.#policies[kind].set(policy.vhost, [...others, { policy, pattern }].sort(byPriority));
+    this.#policies[kind].set({ policy, pattern });
+    this.#ranked[kind].delete(policy.vhost);
   }
 
   /** Throws not-found. */
   clear(kind: PolicyKind, vhost: string, name: string): void {
-    const before = this.#of(kind, vhost);
-    const after = before.filter(({ policy }) => policy.name !== name);
-    const adjective = kind === 'operator' ? 'operator policy' : 'policy';
-    if (after.length === before.length) {
-      throw new BrokerError('not-found', `no ${adjective} '${name}' in vhost '${vhost}'`);
-    }
-    this.#policies[kind].set(vhost, after);
+    this.#ranked[kind].delete(vhost);
+    if (this.#policies[kind].delete(vhost, name)) return;
+    throw new BrokerError(
+      'not-found',
+      `no ${kind === 'operator' ? 'operator policy' : 'policy'} '${name}' in vhost '${vhost}'`,
+    );
   }
 
   /** Drops everything about a deleted virtual host. */
   forgetVhost(vhost: string): void {
-    this.#policies.user.delete(vhost);
-    this.#policies.operator.delete(vhost);
+    for (const kind of ['user', 'operator'] as const) {
+      this.#policies[kind].deleteWhere(({ policy }) => policy.vhost === vhost);
+      this.#ranked[kind].delete(vhost);
+    }
   }
 
+  /** In the order of creation. */
   list(kind: PolicyKind): readonly Policy[] {
-    return Array.from(this.#policies[kind].values(), (policies) => policies.map(({ policy }) => policy)).flat();
+    return this.#policies[kind].list().map(({ policy }) => policy);
   }
 
   /** `queueType` (`classic`, `quorum`, `stream`) matters for a queue only. */
@@ -92,7 +107,14 @@ export class Policies {
   }
 
   #of(kind: PolicyKind, vhost: string): readonly Compiled[] {
-    return this.#policies[kind].get(vhost) ?? [];
+    const known = this.#ranked[kind].get(vhost);
+    if (known !== undefined) return known;
+    const ranked = this.#policies[kind]
+      .list()
+      .filter(({ policy }) => policy.vhost === vhost)
+      .sort(byPriority);
+    this.#ranked[kind].set(vhost, ranked);
+    return ranked;
   }
 }
 

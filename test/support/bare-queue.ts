@@ -1,6 +1,7 @@
 /** A queue and messages in it without a broker around them, for tests of the lists that a queue is made of. */
 
 import { Policies } from '../../broker/administration/policies.ts';
+import { DefinitionLog } from '../../broker/definition-log.ts';
 import type { FieldTable } from '../../broker/fields.ts';
 import { memoryStore } from '../../broker/memory-store.ts';
 import { createMessage } from '../../broker/message.ts';
@@ -15,6 +16,7 @@ export function bareQueue(args: FieldTable = {}): Queue {
   const context = {
     clock: new ManualClock(),
     store: memoryStore(),
+    log: new DefinitionLog(),
     observers: new Observers(),
     policies: new Policies(),
     consumerTimeoutMs: 0,
