@@ -11,7 +11,7 @@ import type { In } from './administration/definitions.ts';
 import type { GlobalParameter, Parameter } from './administration/parameters.ts';
 import { Decimal, EMPTY_TABLE } from './fields.ts';
 import { memoryStore } from './memory-store.ts';
-import type { BindingSpec, ExchangeDeclaration, QueueDeclaration } from './port.ts';
+import { type BindingSpec, BrokerError, type ExchangeDeclaration, type QueueDeclaration } from './port.ts';
 import { bindingId } from './routing/exchange.ts';
 import { DEFINITION_KINDS, type Definition, type DefinitionKind, type Store } from './store.ts';
 
@@ -85,6 +85,12 @@ export function definitionKey<Kind extends DefinitionKind>(kind: Kind, names: De
   return KEYS[kind](names);
 }
 
+/**
+ * Tables and arrays within each other in a definition: more than field tables and definitions documents may have, less
+ * than a data folder takes.
+ */
+export const DEFINITION_DEPTH_MAX = 128;
+
 /** Kinds whose key does not begin with a virtual host. */
 const GLOBAL_KINDS: readonly DefinitionKind[] = ['vhost', 'user', 'global-parameter'];
 
@@ -154,12 +160,19 @@ function definitionText({ kind, key }: Definition): string {
   return `${words} ${quoted.slice(1).join(' ')} in vhost ${quoted[0]}`;
 }
 
-/** A copy that stays as it is when whoever gave the value changes it later: the store writes it down again and again. */
-function detached(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(detached);
+/**
+ * A copy that stays as it is when whoever gave the value changes it later: the store writes it down again and again. What
+ * no definition can hold (a function that a program in JavaScript has left in) is left out.
+ */
+function detached(value: unknown, depth = 0): unknown {
+  if (typeof value === 'function' || typeof value === 'symbol') return undefined;
   if (typeof value !== 'object' || value === null || isAtom(value)) return value;
+  if (depth > DEFINITION_DEPTH_MAX) {
+    throw new BrokerError('precondition-failed', `definitions may be nested ${DEFINITION_DEPTH_MAX} deep`);
+  }
+  if (Array.isArray(value)) return value.map((item) => detached(item, depth + 1) ?? null);
   const copy: Record<string, unknown> = Object.create(null);
-  for (const [name, inner] of Object.entries(value)) copy[name] = detached(inner);
+  for (const [name, inner] of Object.entries(value)) copy[name] = detached(inner, depth + 1);
   return copy;
 }
 

@@ -19,7 +19,7 @@ import type {
   VhostLimits,
   VhostSpec,
 } from './administration.ts';
-import { tableFromEntries } from './json-fields.ts';
+import { checkDepth, tableFromEntries } from './json-fields.ts';
 import type { GlobalParameter, Parameter } from './parameters.ts';
 
 /** Under these components of `parameters`, RabbitMQ keeps what Warren keeps elsewhere. */
@@ -71,11 +71,11 @@ export function readDefinitions(document: Definitions, vhost?: string): ReadDefi
         vhost: entry.vhost(),
         component,
         name: entry.text('name'),
-        value: entry.value('value'),
+        value: entry.json('value'),
       })),
     globalParameters: whole('global_parameters', (entry) => ({
       name: entry.text('name'),
-      value: entry.value('value'),
+      value: entry.json('value'),
     })),
     policies: each('policies', (entry) => readPolicy(entry, entry)),
     operatorPolicies: among(OPERATOR_POLICY_COMPONENT).map((entry) => readPolicy(entry, entry.entry('value'))),
@@ -306,8 +306,19 @@ class EntryReader {
     const value = this.value(key) ?? {};
     const entries = Array.isArray(value) ? value : typeof value === 'object' ? Object.entries(value) : undefined;
     if (entries === undefined || !entries.every(isPair)) throw this.malformed(key, 'an object');
+    return this.#within(key, () => tableFromEntries(entries));
+  }
+
+  /** Anything at all, as it came. Undefined when absent. */
+  json(key: string): unknown {
+    const value = this.value(key);
+    this.#within(key, () => checkDepth(value));
+    return value;
+  }
+
+  #within<Value>(key: string, read: () => Value): Value {
     try {
-      return tableFromEntries(entries);
+      return read();
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       throw malformed(`${this.#place}.${key} is ${error.message}`);

@@ -13,9 +13,20 @@ export const JSON_DEPTH_MAX = 100;
 const INT32_MAX = 2 ** 31 - 1;
 const INT32_MIN = -(2 ** 31);
 
+function requireShallow(depth: number): void {
+  if (depth > JSON_DEPTH_MAX) throw new RangeError(`nested more than ${JSON_DEPTH_MAX} deep`);
+}
+
+/** Throws RangeError for parsed JSON above `JSON_DEPTH_MAX`. */
+export function checkDepth(value: unknown, depth = 0): void {
+  requireShallow(depth);
+  if (typeof value !== 'object' || value === null) return;
+  for (const inner of Object.values(value)) checkDepth(inner, depth + 1);
+}
+
 /** A value of parsed JSON as a field value. Throws RangeError above `JSON_DEPTH_MAX`. */
 export function fieldFromJson(value: unknown, depth = 0): FieldValue {
-  if (depth > JSON_DEPTH_MAX) throw new RangeError(`nested more than ${JSON_DEPTH_MAX} deep`);
+  requireShallow(depth);
   if (typeof value === 'number') {
     const isLong = Number.isSafeInteger(value) && (value > INT32_MAX || value < INT32_MIN);
     return isLong ? BigInt(value) : value;

@@ -319,6 +319,9 @@ describe('a document that does not fit changes nothing', () => {
     await expect(
       administration.importDefinitions({ queues: [{ vhost: '/', name: 'q', arguments: { nested } }] }),
     ).rejects.toMatchObject({ message: 'definitions: queues[0].arguments is nested more than 100 deep' });
+    await expect(
+      administration.importDefinitions({ global_parameters: [{ name: 'p', value: { nested } }] }),
+    ).rejects.toMatchObject({ message: 'definitions: global_parameters[0].value is nested more than 100 deep' });
   });
 });
 
