@@ -15,7 +15,7 @@ import { memoryStore } from './memory-store.ts';
 import type { Observer, ObserverScope } from './observer.ts';
 import type { Broker, ConnectionEvents, Credentials, PeerInfo, Principal } from './port.ts';
 import { type BrokerParts, isNew, makeDefaults, restore } from './restore.ts';
-import type { Store, StoreEvent } from './store.ts';
+import type { Store, StoreEvent, StoreNotice } from './store.ts';
 import type { Topology } from './topology.ts';
 
 /** Everything has a default: `createBroker()` is a broker ready for use. */
@@ -43,7 +43,7 @@ export interface BrokerOptions {
    */
   readonly messageMemoryBytes?: number;
   /** Called for what the store wants somebody to know, from the moment at which the folder is opened. */
-  readonly onStoreEvent?: (event: StoreEvent) => void;
+  readonly onStoreEvent?: (event: StoreNotice) => void;
   /** Time and chance; for tests. */
   readonly clock?: Clock;
 }
@@ -106,11 +106,11 @@ function makeParts(options: BrokerOptions, store: Store, log: DefinitionLog): Br
 
 /** Hands on what the store says, and raises the disk alarm for as long as the store cannot write. */
 class StoreWatch {
-  readonly #onStoreEvent: ((event: StoreEvent) => void) | undefined;
+  readonly #onStoreEvent: ((event: StoreNotice) => void) | undefined;
   #engine: Engine | undefined;
   #isInTrouble = false;
 
-  constructor(onStoreEvent: ((event: StoreEvent) => void) | undefined) {
+  constructor(onStoreEvent: ((event: StoreNotice) => void) | undefined) {
     this.#onStoreEvent = onStoreEvent;
   }
 
@@ -119,7 +119,8 @@ class StoreWatch {
       this.#isInTrouble = event.type === 'trouble';
       this.#setAlarm();
     }
-    callOut(() => this.#onStoreEvent?.(event));
+    if (event.type === 'behind' || event.type === 'caught-up') this.#engine?.holdPublishers(event.type === 'behind');
+    else callOut(() => this.#onStoreEvent?.(event));
   }
 
   /** Where to raise the alarm; the store may have had trouble before there was an engine. */

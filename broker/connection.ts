@@ -40,6 +40,7 @@ export class Connection implements PortConnection {
     this.events = {
       onClose: (error) => callOut(() => events.onClose?.(error)),
       onAlarms: (alarms) => callOut(() => events.onAlarms?.(alarms)),
+      onFlow: (held) => callOut(() => events.onFlow?.(held)),
     };
     this.#principal = principal;
   }

@@ -55,6 +55,7 @@ export class Engine implements AdministeredEngine {
   readonly #connections = new Set<Connection>();
   /** Who raises each alarm that is in force. */
   readonly #alarms = new Map<Alarm, Set<string>>();
+  #publishersHeld = false;
   #programCount = 0;
 
   constructor(options: EngineOptions) {
@@ -85,9 +86,11 @@ export class Engine implements AdministeredEngine {
     this.#connections.add(connection);
     vhost.connections.add(connection);
     if (this.observers.watched) this.observers.notify({ type: 'connection-opened', vhost: vhostName, peer: shown });
-    if (this.#alarms.size > 0) {
+    if (this.#alarms.size > 0 || this.#publishersHeld) {
       this.#options.clock.defer(() => {
-        if (this.#connections.has(connection)) connection.events.onAlarms(this.alarms());
+        if (!this.#connections.has(connection)) return;
+        if (this.#alarms.size > 0) connection.events.onAlarms(this.alarms());
+        if (this.#publishersHeld) connection.events.onFlow(true);
       });
     }
     return connection;
@@ -196,6 +199,13 @@ export class Engine implements AdministeredEngine {
     const alarms = this.alarms();
     for (const connection of this.#connections) connection.events.onAlarms(alarms);
     if (this.observers.watched) this.observers.notify({ type: 'alarms', alarms });
+  }
+
+  /** The store is behind with writing, or has caught up. */
+  holdPublishers(held: boolean): void {
+    if (this.#publishersHeld === held) return;
+    this.#publishersHeld = held;
+    for (const connection of this.#connections) connection.events.onFlow(held);
   }
 
   /** Cancels all consumers and refuses new ones and new connections. */

@@ -74,6 +74,11 @@ export interface ConnectionEvents {
   onClose(error: BrokerError): void;
   /** Alarms now in force; empty when all are clear. The door stops reading from a peer that publishes until then. */
   onAlarms(alarms: readonly Alarm[]): void;
+  /**
+   * The broker has as much to write to its disk as it wants to hold in memory (`held`), or has caught up. The door stops
+   * reading from a peer that publishes until then, and tells him nothing: it is a matter of moments.
+   */
+  onFlow(held: boolean): void;
 }
 
 /** What the broker tells a channel. Called synchronously from inside other calls; must not throw. */

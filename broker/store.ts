@@ -177,8 +177,16 @@ export interface Store {
   close(): Promise<void>;
 }
 
-/** What the store wants somebody to know; `text` is for people. */
+/** What the store wants the broker to know. */
 export type StoreEvent =
+  | StoreNotice
+  /** As much is waiting to be written as the store wants to hold in memory: publishers should wait. */
+  | { readonly type: 'behind' }
+  /** It has been written. */
+  | { readonly type: 'caught-up' };
+
+/** What the store wants people to know. */
+export type StoreNotice =
   /** Writing has failed, and is tried again until it succeeds: publishers must be held back. */
   | { readonly type: 'trouble'; readonly text: string }
   /** Writing works again. */

@@ -34,7 +34,7 @@ const UNLIMITED_PAYLOAD_BYTES = 0x7fffffff;
 
 const CONNECTION_FORCED = 320;
 
-const EVERY_HALT = Halt.control | Halt.alarm | Halt.stuck;
+const EVERY_HALT = Halt.control | Halt.publish | Halt.stuck;
 
 type State = 'opening' | 'handshake' | 'running' | 'closing' | 'closed';
 
@@ -47,7 +47,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   readonly traced = TRACE.enabled;
   connection: Connection | undefined;
   payloadBytesMax = UNLIMITED_PAYLOAD_BYTES;
-  alarmed = false;
+  publishersHeld = false;
   receivedChunks = 0;
 
   readonly #socket: Duplex;
@@ -60,6 +60,8 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   #opening: Buffer = Buffer.alloc(0);
   #agreement: Agreement | undefined;
   #alarms: readonly Alarm[] = [];
+  /** The store is behind with writing. */
+  #flowHeld = false;
   /** The peer has been told that it is blocked. */
   #toldBlocked = false;
   #holdingConfirms: AmqpChannel[] = [];
@@ -88,7 +90,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   }
 
   get halted(): boolean {
-    return this.#input.isHalted(Halt.control | Halt.alarm | Halt.turn);
+    return this.#input.isHalted(Halt.control | Halt.publish | Halt.turn);
   }
 
   get wantsCancelNotice(): boolean {
@@ -146,6 +148,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
     const events = {
       onClose: (error: BrokerError) => this.#onBrokerClose(error),
       onAlarms: (alarms: readonly Alarm[]) => this.#onAlarms(alarms),
+      onFlow: (held: boolean) => this.#onFlow(held),
     };
     const connection = await this.broker.connect(agreement.principal, vhost, events, peer).catch((error: unknown) => {
       const reply = replyTo(error);
@@ -369,17 +372,29 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
 
   #onAlarms(alarms: readonly Alarm[]): void {
     this.#alarms = alarms;
-    this.alarmed = alarms.length > 0;
-    if (this.alarmed) return;
-    if (this.#toldBlocked) this.send('connection.unblocked', {});
-    this.#toldBlocked = false;
-    this.#input.resume(Halt.alarm);
+    if (alarms.length === 0 && this.#toldBlocked) {
+      this.send('connection.unblocked', {});
+      this.#toldBlocked = false;
+    }
+    this.#holdOrResume();
+  }
+
+  #onFlow(held: boolean): void {
+    this.#flowHeld = held;
+    this.#holdOrResume();
+  }
+
+  #holdOrResume(): void {
+    this.publishersHeld = this.#alarms.length > 0 || this.#flowHeld;
+    if (!this.publishersHeld) this.#input.resume(Halt.publish);
+    else if (this.#input.isHalted(Halt.publish)) this.onPublishWhileHeld();
   }
 
   /** Stops reading from a publisher; says so once per alarm, if the peer wants to know. [RabbitMQ: connection.blocked] */
-  onPublishInAlarm(): void {
-    this.#input.halt(Halt.alarm);
-    if (this.#toldBlocked || !this.#agreement?.capabilities.has('connection.blocked')) return;
+  onPublishWhileHeld(): void {
+    this.#input.halt(Halt.publish);
+    if (this.#alarms.length === 0 || this.#toldBlocked || !this.#agreement?.capabilities.has('connection.blocked'))
+      return;
     this.#toldBlocked = true;
     this.send('connection.blocked', { reason: `low on ${this.#alarms.join(' & ')}` });
   }

@@ -46,9 +46,9 @@ const TWO_TO_32 = 2 ** 32;
 export interface FrameHost extends ChannelHost {
   /** The broker's side, once connection.open has been answered; undefined before, and when the connection is ending. */
   readonly connection: Connection | undefined;
-  /** True when publishers are held back: a publish is to be reported with `onPublishInAlarm`, which halts the input. */
-  readonly alarmed: boolean;
-  onPublishInAlarm(): void;
+  /** A publish is to be reported with `onPublishWhileHeld`, which halts the input. */
+  readonly publishersHeld: boolean;
+  onPublishWhileHeld(): void;
   /** A frame on channel 0, or any before the connection is open, or when it is ending. May throw as a method may. */
   onOwnFrame(type: number, channel: number, octets: Buffer, start: number, end: number): void;
   /** Halts the input until `verb` is settled; a rejection is a failure of that method on that channel. */
@@ -157,11 +157,11 @@ export class Frames implements FrameHandler {
     const address = this.#addresses.lookup(octets, addressStart, addressEnd);
     this.#mandatory = (bits & 1) !== 0;
 
-    const { alarmed, traced } = this.#host;
-    // The content is not looked at before the alarm is over, so this very message is held back.
-    if (alarmed) this.#host.onPublishInAlarm();
+    const { publishersHeld, traced } = this.#host;
+    // The content is not looked at before that is over, so this very message is held back.
+    if (publishersHeld) this.#host.onPublishWhileHeld();
     const header = next + FRAME_HEAD_BYTES;
-    if (header + HEADER_PAYLOAD_BYTES_MIN < end && !alarmed && !traced) {
+    if (header + HEADER_PAYLOAD_BYTES_MIN < end && !publishersHeld && !traced) {
       const bodyBytes = view.getUint32(header + 8);
       const properties = header + CONTENT_HEADER_BYTES;
       const propertiesEnd = header + view.getUint32(next + 3);

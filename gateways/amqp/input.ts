@@ -17,8 +17,8 @@ import type { ContentAssembly } from './content.ts';
 export const Halt = {
   /** a control method is being carried out */
   control: 1,
-  /** the broker has an alarm, and this peer publishes */
-  alarm: 2,
+  /** publishers are held back, and this peer publishes */
+  publish: 2,
   /** the peer does not read its answers */
   stuck: 4,
   /** the other connections have their turn */

@@ -51,12 +51,12 @@ describe('the input of one peer', () => {
   it('is not resumed by its turn when there is another reason to halt', async () => {
     const { input, handled } = scene(0.5);
     input.onData(frames(0, 100));
-    input.halt(Halt.alarm);
+    input.halt(Halt.publish);
     const { length } = handled;
     await turn();
     await turn();
     expect(handled.length).toBe(length);
-    input.resume(Halt.alarm);
+    input.resume(Halt.publish);
     await eventually(() => expect(handled).toEqual(numbers(0, 100)));
   });
 
