@@ -6,5 +6,5 @@ export { Decimal, type FieldTable, type FieldValue } from './fields.ts';
 export { createMessage, Message, type MessageProperties } from './message.ts';
 export type { BrokerEvent, DeathReason, Observer, ObserverScope } from './observer.ts';
 export * from './port.ts';
-export type { StoreEvent } from './store.ts';
+export type { StoreNotice } from './store.ts';
 export type * from './topology.ts';
