@@ -1,5 +1,5 @@
 /**
- * What a start prints on standard output: a line for each door with its address and a command to try it, and at the end
+ * What a start prints on standard output: where everything is kept, a line for each door with its address and a command to try it, and at the end
  * the line by which programs know that the broker is ready.
  */
 import { existsSync } from 'node:fs';
@@ -10,6 +10,14 @@ import { packageFolder } from './package.ts';
 /** Testcontainers and others wait for this line. */
 export const STARTUP_COMPLETE = 'Server startup complete';
 
+const LABEL_LENGTH = 6;
+
+/** `data   /srv/app/warren-data`, or that nothing is kept. */
+export function dataLine(dataDir: string): string {
+  const where = dataDir === 'none' ? 'in memory only: all of it ends with this process (--data-dir none)' : dataDir;
+  return `${'data'.padEnd(LABEL_LENGTH)} ${where}`;
+}
+
 /** Whom the commands log in as. */
 interface TryAs {
   readonly user: string;
@@ -19,7 +27,7 @@ interface TryAs {
 /** `amqp   127.0.0.1:5672   try: node examples/hello.mjs amqp://127.0.0.1:5672` */
 export function doorLine(address: GatewayAddress, as: TryAs): string {
   const shown = hostPort(address.host, address.port);
-  return `${address.label.padEnd(6)} ${shown.padEnd(17)} try: ${tryCommand(address, as)}`;
+  return `${address.label.padEnd(LABEL_LENGTH)} ${shown.padEnd(17)} try: ${tryCommand(address, as)}`;
 }
 
 function tryCommand({ label, host, port }: GatewayAddress, as: TryAs): string {

@@ -24,13 +24,13 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-/** What the command line asks for. */
-type Request =
-  | { readonly run: true; readonly config: Config }
+/** What a command line asks for; of the options, those named `Name`. */
+export type Request<Name extends OptionName = OptionName> =
+  | { readonly run: true; readonly config: Pick<Config, Name> }
   /** Only to print `text` (help, version). */
   | { readonly run: false; readonly text: string };
 
-type Environment = Readonly<Record<string, string | undefined>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** A value that somebody gave, and who, for error messages. */
 interface Given {
@@ -41,63 +41,88 @@ interface Given {
 }
 
 /**
- * Reads the configuration.
+ * Reads the configuration of the broker.
  *
  * @param words the command line after the name of the program
  * @throws ConfigError
  */
 export async function readConfig(words: readonly string[], environment: Environment): Promise<Request> {
-  const commandLine = parseCommandLine(words);
+  const command = new Command('warren')
+    .description('A message broker: AMQP 0-9-1 over TCP, TLS and WebSocket.')
+    .version(packageVersion(), '-V, --version', 'Print the version')
+    .allowExcessArguments(false)
+    .addHelpText('after', HELP_END);
+  return readOptions(command, OPTION_NAMES, words, environment, contradictions);
+}
+
+/**
+ * Reads the options `names`, and on the command line whatever else `command` takes.
+ *
+ * @param words the command line after the name of the command
+ * @param contradictions what is wrong with options that are good each by itself
+ * @throws ConfigError
+ */
+export async function readOptions<Name extends OptionName>(
+  command: Command,
+  names: readonly Name[],
+  words: readonly string[],
+  environment: Environment,
+  contradictions: (config: Pick<Config, Name>, given: ReadonlyMap<OptionName, Given>) => string[] = () => [],
+): Promise<Request<Name>> {
+  const commandLine = parseCommandLine(command, names, words);
   if (typeof commandLine === 'string') return { run: false, text: commandLine };
   const problems: string[] = [];
   const given = new Map<OptionName, Given>();
-  for (const name of OPTION_NAMES) {
+  for (const name of names) {
     const value = commandLine.get(name);
     const variable = variables(name).find((candidate) => environment[candidate]);
     if (value !== undefined) given.set(name, { value, source: 'the command line', folder: process.cwd() });
     else if (variable) given.set(name, { value: environment[variable], source: variable, folder: process.cwd() });
   }
   await addFile(given, problems);
-  const config: Config = Object.freeze(
-    Object.fromEntries(OPTION_NAMES.map((name) => [name, resolveValue(name, given.get(name), problems)])),
-  ) as Config;
+  const config = Object.freeze(
+    Object.fromEntries(names.map((name) => [name, resolveValue(name, given.get(name), problems)])),
+  ) as Pick<Config, Name>;
   if (problems.length === 0) problems.push(...contradictions(config, given));
   if (problems.length > 0) throw new ConfigError(problems.join('\n'));
   return { run: true, config };
 }
 
 /** The values on the command line, or a text that it asks to print. */
-function parseCommandLine(words: readonly string[]): ReadonlyMap<OptionName, unknown> | string {
+function parseCommandLine(
+  command: Command,
+  names: readonly OptionName[],
+  words: readonly string[],
+): ReadonlyMap<OptionName, unknown> | string {
   let output = '';
-  const command = new Command('warren')
-    .description('A message broker: AMQP 0-9-1 over TCP, TLS and WebSocket.')
-    .version(packageVersion(), '-V, --version', 'Print the version')
+  command
     .helpOption('-h, --help', 'Print this help')
-    .allowExcessArguments(false)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => {
         output += text;
       },
       writeErr: () => {},
-    })
-    .addHelpText('after', HELP_END);
-  for (const name of OPTION_NAMES) command.addOption(commanderOption(name));
+    });
+  for (const name of names) command.addOption(commanderOption(name));
   try {
     command.parse(words, { from: 'user' });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode === 0) return output;
-    throw new ConfigError(`${error.message.replace(/^error: /, '')}\nSee warren --help.`);
+    throw new ConfigError(`${error.message.replace(/^error: /, '')}\nSee ${command.name()} --help.`);
   }
   const values: Record<string, unknown> = command.opts();
-  return new Map(OPTION_NAMES.map((name) => [name, values[name]]));
+  return new Map(names.map((name) => [name, values[name]]));
 }
 
 const HELP_END = `
 Each option may also be given by its environment variable or as a key of the configuration file:
 --amqp-port 5673, WARREN_AMQP_PORT=5673 and amqp-port = 5673 are the same. The command line counts
-first, then the environment, then the file.`;
+first, then the environment, then the file.
+
+Besides the broker there are two commands for the data folder of one that does not run; see
+warren export --help and warren import --help.`;
 
 function commanderOption(name: OptionName): CommanderOption {
   const { kind, help, group, alsoFrom = [] }: Option<unknown> = OPTIONS[name];

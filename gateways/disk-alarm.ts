@@ -44,6 +44,9 @@ export const CHECK_MS_ALARMED = 1000;
 /** How fast a disk can be filled; half of what a good one takes in, for others write to it too. */
 const GROWTH_BYTES_PER_MS = 512 * 1024;
 
+/** Who raises it, so that the store may raise one of its own beside it. */
+const ALARM_SOURCE = 'disk-free-limit';
+
 const MEBIBYTE = 1024 * 1024;
 
 /**
@@ -156,7 +159,7 @@ class DiskAlarm {
     if (this.#trouble === undefined) this.#raisedAtMs = this.#clock.now();
     this.#trouble = trouble;
     this.#log.warn(fields, text);
-    void this.#administration.setAlarm('disk', true);
+    void this.#administration.setAlarm('disk', true, ALARM_SOURCE);
   }
 
   #clear(fields: object): void {
@@ -164,7 +167,7 @@ class DiskAlarm {
     this.#trouble = undefined;
     const seconds = Math.round((this.#clock.now() - this.#raisedAtMs) / 1000);
     this.#log.info({ ...fields, seconds }, 'disk alarm over: publishers go on');
-    void this.#administration.setAlarm('disk', false);
+    void this.#administration.setAlarm('disk', false, ALARM_SOURCE);
   }
 }
 

@@ -11,12 +11,16 @@
 import { readFile } from 'node:fs/promises';
 import type { Definitions } from '../broker/administration/administration.ts';
 import { createBroker } from '../broker/broker.ts';
+import { RestoreError } from '../broker/definition-log.ts';
 import type { Broker } from '../broker/port.ts';
+import { StoreError } from '../broker/storage/store-error.ts';
+import type { StoreNotice } from '../broker/store.ts';
 import { AddressRanges } from './addresses.ts';
 import { amqpWebSocketDoor, startAmqpGateway } from './amqp/gateway.ts';
 import type { AmqpOptions } from './amqp/options.ts';
-import { doorLine, STARTUP_COMPLETE } from './boot-report.ts';
+import { dataLine, doorLine, STARTUP_COMPLETE } from './boot-report.ts';
 import { ConfigError, readConfig } from './config.ts';
+import { diskOf, watchDisk } from './disk-alarm.ts';
 import type { Gateway } from './gateway.ts';
 import { ListenError, type ListenerOptions } from './listener.ts';
 import { watchMemory } from './memory-alarm.ts';
@@ -68,6 +72,7 @@ async function main(): Promise<void> {
   endOnSignal({ ...running, graceMs: config.shutdownGraceSeconds * 1000, log });
   endWithLauncher();
   reloadOnSignal(running.tls, log);
+  console.log(dataLine(config.dataDir));
   for (const address of running.gateways.flatMap((gateway) => gateway.addresses)) {
     console.log(doorLine(address, { user: config.defaultUser, vhost: config.defaultVhost }));
   }
@@ -77,18 +82,49 @@ async function main(): Promise<void> {
 /** The broker with all its doors open. Rejects with StartError when something outside this program is in the way. */
 async function start(config: Config, log: ProcessLog): Promise<Running> {
   const tls = await startTls(config);
-  const broker = await createBroker({
-    name: config.clusterName,
-    defaultUser: config.defaultUser,
-    defaultPassword: config.defaultPass,
-    defaultVhost: config.defaultVhost,
-    loopbackUsers: config.loopbackUsers,
-    bodyBytesMax: config.messageBytesMax,
-    consumerTimeoutMs: config.consumerTimeoutSeconds * 1000,
-  });
-  watchMemory({ administration: broker.administration, highWatermark: config.memoryHighWatermark, log });
-  if (config.loadDefinitions !== undefined) await loadDefinitions(broker, config.loadDefinitions, log);
-  return { broker, gateways: await openDoors(broker, config, tls, log), tls };
+  const broker = await startBroker(config, log);
+  try {
+    const { administration } = broker;
+    watchMemory({ administration, highWatermark: config.memoryHighWatermark, log });
+    if (config.dataDir !== 'none') {
+      const disk = await diskOf(config.dataDir);
+      await watchDisk({ administration, freeLimit: config.diskFreeLimit, disk, log });
+    }
+    if (config.loadDefinitions !== undefined) await loadDefinitions(broker, config.loadDefinitions, log);
+    return { broker, gateways: await openDoors(broker, config, tls, log), tls };
+  } catch (error) {
+    await broker.close();
+    throw error;
+  }
+}
+
+/** The broker without doors, with all that its data folder holds. */
+async function startBroker(config: Config, log: ProcessLog): Promise<Broker> {
+  try {
+    return await createBroker({
+      name: config.clusterName,
+      defaultUser: config.defaultUser,
+      defaultPassword: config.defaultPass,
+      defaultVhost: config.defaultVhost,
+      loopbackUsers: config.loopbackUsers,
+      bodyBytesMax: config.messageBytesMax,
+      consumerTimeoutMs: config.consumerTimeoutSeconds * 1000,
+      ...(config.dataDir !== 'none' && { dataDir: config.dataDir }),
+      recover: config.recover,
+      messageMemoryBytes: config.messageMemory,
+      onStoreEvent: (event) => logStoreEvent(event, log),
+    });
+  } catch (error) {
+    if (error instanceof StoreError || error instanceof RestoreError)
+      throw new StartError(`data-dir: ${error.message}`);
+    throw error;
+  }
+}
+
+function logStoreEvent(event: StoreNotice, log: ProcessLog): void {
+  if (!('text' in event)) return;
+  const isBad = event.type === 'trouble' || event.type === 'damage';
+  log[isBad ? 'error' : 'info']({}, event.text);
 }
 
 async function startTls(config: Config): Promise<TlsIdentity | undefined> {
@@ -124,7 +160,8 @@ async function loadDefinitions(broker: Broker, file: string, log: ProcessLog): P
     });
     const users = Array.isArray(definitions.users) ? definitions.users : [];
     const isNamed = users.some((user) => user.name === guest);
-    if (users.length > 0 && !isNamed && before.some((user) => user.name === guest))
+    // Where there were others, somebody has made guest on purpose.
+    if (users.length > 0 && !isNamed && before.length === 1 && before[0]?.name === guest)
       await administration.deleteUser(guest);
   } catch (error) {
     if (!(error instanceof Error)) throw error;

@@ -57,6 +57,9 @@ export const COLLECTION_PAUSE_FACTOR = 20;
 export const COLLECTION_PAUSE_MS_MIN = 1000;
 const COLLECTION_PAUSE_MS_MAX = 60_000;
 
+/** Who raises it, so that nobody else's alarm ends with it. */
+const ALARM_SOURCE = 'memory-high-watermark';
+
 const MEBIBYTE = 1024 * 1024;
 
 /** Watches the memory from now on, for as long as the process lives; keeps it alive no longer. */
@@ -133,7 +136,7 @@ class MemoryAlarm {
         ? `memory alarm: ${held}; memory-high-watermark is ${mebibytes(this.#bytesMax)} MiB`
         : `memory alarm: ${held}; the heap is nearly full, NODE_OPTIONS=--max-old-space-size=<MiB> makes it larger`;
     this.#log.warn({ usedMiB: mebibytes(bytes), heapMiB: mebibytes(heapBytes) }, text);
-    void this.#administration.setAlarm('memory', true);
+    void this.#administration.setAlarm('memory', true, ALARM_SOURCE);
   }
 
   #clear({ bytes, heapBytes }: MemoryUse): void {
@@ -142,7 +145,7 @@ class MemoryAlarm {
     this.#raisedAtMs = undefined;
     const fields = { usedMiB: mebibytes(bytes), heapMiB: mebibytes(heapBytes), seconds };
     this.#log.info(fields, 'memory alarm over: publishers go on');
-    void this.#administration.setAlarm('memory', false);
+    void this.#administration.setAlarm('memory', false, ALARM_SOURCE);
   }
 
   #pauseMs({ bytes, heapBytes }: MemoryUse): number {

@@ -105,33 +105,52 @@ export const ADDRESS_RANGES: Kind<readonly string[]> = {
 };
 
 const OCTETS_PER_UNIT = { K: 1024, M: 1024 ** 2, G: 1024 ** 3, KB: 1e3, MB: 1e6, GB: 1e9 } as const;
-const MEMORY_BYTES_MIN = OCTETS_PER_UNIT.M;
+const AMOUNT_BYTES_MIN = OCTETS_PER_UNIT.M;
+const OCTETS_ALLOWED = 'octets (at least 1 MiB) like 512MiB or 2GB';
+
+/** An amount as it is written: a number with a unit or without. Throws ValueError. */
+function readAmount(value: unknown, allowed: string): { readonly amount: number; readonly isBare: boolean } {
+  const [, digits = '', unit] = /^(\d+(?:\.\d+)?) ?([KMG](?:i?B)?)?$/i.exec(String(value)) ?? [];
+  const key = unit?.toUpperCase().replace('IB', '') as keyof typeof OCTETS_PER_UNIT | undefined;
+  if (digits === '') throw new ValueError(`it takes ${allowed}`);
+  return { amount: Number(digits) * (key === undefined ? 1 : OCTETS_PER_UNIT[key]), isBare: key === undefined };
+}
 
 /**
- * An amount of memory: up to 1 it is a share of what there is, from 1 MiB on it is octets; 0 = none. Units are those of
- * RabbitMQ: K, M and G, or KiB, MiB and GiB, count by 1024, and KB, MB and GB by 1000.
+ * A share of what there is, a number without a unit for which `isShare` holds; or octets, from 1 MiB on; 0 = none. Units
+ * are those of RabbitMQ: K, M and G, or KiB, MiB and GiB, count by 1024, and KB, MB and GB by 1000.
  */
-export const MEMORY: Kind<number> = {
-  placeholder: 'amount',
-  allowed: 'a share like 0.6, or octets (at least 1 MiB) like 512MiB or 2GB, 0 = off',
-  read(value) {
-    const [, digits = '', unit] = /^(\d+(?:\.\d+)?) ?([KMG](?:i?B)?)?$/i.exec(String(value)) ?? [];
-    const key = unit?.toUpperCase().replace('IB', '') as keyof typeof OCTETS_PER_UNIT | undefined;
-    const amount = Number(digits) * (key === undefined ? 1 : OCTETS_PER_UNIT[key]);
-    const isShare = key === undefined && amount <= 1;
-    if (digits === '' || (!isShare && amount < MEMORY_BYTES_MIN)) throw new ValueError(`it takes ${this.allowed}`);
-    return isShare ? amount : Math.round(amount);
-  },
-};
+function shareOrOctets(allowed: string, isShare: (number: number) => boolean): Kind<number> {
+  return {
+    placeholder: 'amount',
+    allowed,
+    read(value) {
+      const { amount, isBare } = readAmount(value, allowed);
+      if (isBare && isShare(amount)) return amount;
+      if (amount < AMOUNT_BYTES_MIN) throw new ValueError(`it takes ${allowed}`);
+      return Math.round(amount);
+    },
+  };
+}
 
-/** `none` only: where messages are kept is not to be chosen yet. */
-export const DATA_FOLDER: Kind<'none'> = {
+/** An amount of memory: up to 1 it is a share of what there is, from 1 MiB on it is octets; 0 = none. */
+export const MEMORY: Kind<number> = shareOrOctets(
+  `a share like 0.6, or ${OCTETS_ALLOWED}, 0 = off`,
+  (number) => number <= 1,
+);
+
+/** Room on a disk: below 1 it is a share of the whole disk, from 1 MiB on it is octets; 0 = none. */
+export const DISK: Kind<number> = shareOrOctets(
+  `a share of the disk like 0.05, or ${OCTETS_ALLOWED}, 0 = off`,
+  (number) => number < 1,
+);
+
+/** Octets, at least 1 MiB, with a unit or without. */
+export const OCTETS: Kind<number> = shareOrOctets(OCTETS_ALLOWED, () => false);
+
+/** The path of a folder, as `FILE` has it, or `none`. */
+export const DATA_FOLDER: Kind<string> = {
   placeholder: 'folder',
-  allowed: 'none',
-  read(value) {
-    if (value === 'none') return value;
-    throw new ValueError(
-      'this version keeps everything in memory, the durable store is not in it yet; leave the option out or say none',
-    );
-  },
+  allowed: 'a path, or none',
+  read: (value, folder) => (value === 'none' ? value : resolve(folder, readText(value, 'a path, or none'))),
 };

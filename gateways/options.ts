@@ -8,11 +8,13 @@ import {
   ADDRESS_RANGES,
   choice,
   DATA_FOLDER,
+  DISK,
   FILE,
   integer,
   type Kind,
   list,
   MEMORY,
+  OCTETS,
   PORT,
   text,
 } from './option-kinds.ts';
@@ -33,7 +35,7 @@ export interface Option<Value> {
   readonly group: Group;
 }
 
-type Group = 'General' | 'Listening' | 'TLS' | 'AMQP' | 'WebSocket' | 'Reverse HTTP' | 'Users' | 'Limits';
+type Group = 'General' | 'Storage' | 'Listening' | 'TLS' | 'AMQP' | 'STOMP' | 'WebSocket' | 'Reverse HTTP' | 'Users' | 'Limits';
 
 function option<Value>(
   group: Group,
@@ -56,7 +58,6 @@ const SECONDS_MAX = 10 * 365 * 24 * 3600;
 /** Every option, in the order in which they are shown. */
 export const OPTIONS = {
   config: optional('General', FILE, 'Configuration file in TOML; its keys are the names of these options'),
-  dataDir: option('General', DATA_FOLDER, 'none', 'Folder for messages and settings; none keeps them in memory'),
   loadDefinitions: optional('General', FILE, 'Definitions (JSON, as RabbitMQ exports them) to import at the start'),
   clusterName: option('General', text('name'), `warren@${hostname()}`, 'Name under which clients see this broker', {
     defaultText: 'warren@ and the name of the machine',
@@ -80,6 +81,31 @@ export const OPTIONS = {
     'Form of the log on standard error; auto is text on a terminal and JSON elsewhere',
   ),
 
+  dataDir: option(
+    'Storage',
+    DATA_FOLDER,
+    'none',
+    'Folder for messages and definitions; none keeps them in memory, and they end with the process',
+  ),
+  recover: option(
+    'Storage',
+    choice('how', ['refuse', 'salvage']),
+    'refuse',
+    'When part of the data folder cannot be read: do not start, or start with what can be read',
+  ),
+  messageMemory: option(
+    'Storage',
+    OCTETS,
+    64 * MEBIBYTE,
+    'Memory for the bodies of waiting messages; what is more is on disk only until its turn comes',
+  ),
+  diskFreeLimit: option(
+    'Storage',
+    DISK,
+    128 * MEBIBYTE,
+    'Free space on the disk of the data folder below which publishers are held back',
+  ),
+
   host: option(
     'Listening',
     text('address', 'a name or address of this machine'),
@@ -88,6 +114,8 @@ export const OPTIONS = {
   ),
   amqpPort: option('Listening', PORT, 5672, 'Port for AMQP 0-9-1'),
   amqpsPort: option('Listening', PORT, 5671, 'Port for AMQP 0-9-1 over TLS, when there is a certificate'),
+  stompPort: option('Listening', PORT, 61613, 'Port for STOMP'),
+  stompsPort: option('Listening', PORT, 61614, 'Port for STOMP over TLS, when there is a certificate'),
   httpPort: option('Listening', PORT, 15674, 'Port for WebSocket clients of every protocol'),
   httpsPort: option('Listening', PORT, 15673, 'Port for WebSocket clients over TLS, when there is a certificate'),
   connectionsMax: option(
@@ -139,6 +167,31 @@ export const OPTIONS = {
     choice('product', ['Warren', 'RabbitMQ']),
     'Warren',
     'Product that clients are told; RabbitMQ for those that look for it (kombu)',
+  ),
+
+  stompFrameBytesMax: option(
+    'STOMP',
+    integer('octets', 1024, 512 * MEBIBYTE),
+    4 * MEBIBYTE,
+    'Largest STOMP frame taken, its head and its body together',
+  ),
+  stompDefaultUser: optional('STOMP', text('name'), 'User that a STOMP client is who gives no login'),
+  stompDefaultPass: {
+    ...optional('STOMP', text('password'), 'Password of that user'),
+    secret: true,
+  },
+  stompImplicitConnect: option(
+    'STOMP',
+    choice('switch', ['on', 'off']),
+    'off',
+    'Whether a client may begin without CONNECT, as the default user',
+  ),
+  stompTopicExchange: option('STOMP', text('exchange'), 'amq.topic', 'Exchange behind destinations of the form /topic/'),
+  stompNackRequeue: option(
+    'STOMP',
+    choice('switch', ['on', 'off']),
+    'on',
+    'Whether a NACK without the header requeue puts the message back into its queue',
   ),
 
   websocketOrigins: option(

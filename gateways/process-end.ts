@@ -23,7 +23,8 @@ interface Ending {
 
 /**
  * From now on SIGTERM and SIGINT end the process: no new connections, consumers cancelled, acks awaited for `graceMs`,
- * connections closed with 320, exit code 0. Told again, it exits at once with 1.
+ * connections closed with 320, exit code 0, or 1 when not everything could be written. Told again, it exits at once
+ * with 1.
  */
 export function endOnSignal(ending: Ending): void {
   const { log } = ending;
@@ -61,10 +62,22 @@ export function endWithLauncher(): void {
 async function end({ broker, gateways, graceMs, log }: Ending): Promise<void> {
   for (const gateway of gateways) gateway.stopAccepting();
   await broker.drain(graceMs);
-  await broker.close();
+  const code = await close(broker, log);
   await Promise.all(gateways.map((gateway) => gateway.close()));
   log.info({}, 'ended');
-  await exit(log, EXIT_TOLD);
+  await exit(log, code);
+}
+
+/** Answers the exit code: 1 when not everything could be written to the data folder. */
+async function close(broker: Broker, log: ProcessLog): Promise<number> {
+  try {
+    await broker.close();
+    return EXIT_TOLD;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    log.error({}, `the last changes could not be written to the data folder: ${reason}. What was confirmed is safe`);
+    return EXIT_BROKEN;
+  }
 }
 
 async function exit(log: ProcessLog, code: number): Promise<never> {

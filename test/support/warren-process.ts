@@ -7,7 +7,7 @@ const ROOT = join(import.meta.dirname, '..', '..');
 const MAIN = join(ROOT, 'dist/gateways/main.js');
 
 export interface WarrenProcessOptions {
-  /** Further flags; ports are free ones unless they say otherwise. */
+  /** Further flags; ports are free ones and nothing is kept on disk unless they say otherwise. */
   readonly flags?: readonly string[];
   /** The environment beside PATH. */
   readonly environment?: Readonly<Record<string, string>>;
@@ -38,7 +38,7 @@ export class WarrenProcess {
   /** Starts it, without waiting for anything; `stop` it, or see that it ends. */
   constructor(options: WarrenProcessOptions = {}) {
     const { flags = [], environment = {}, throughShell = false } = options;
-    const command = [process.execPath, MAIN, '--amqp-port=0', '--http-port=0', ...flags];
+    const command = [process.execPath, MAIN, '--amqp-port=0', '--http-port=0', '--data-dir=none', ...flags];
     const [program = '', ...args] = throughShell ? ['sh', '-c', '"$0" "$@"; exit $?', ...command] : command;
     this.child = spawn(program, args, {
       cwd: ROOT,

@@ -127,6 +127,25 @@ describe('the configuration', () => {
     expect(await configOf(['--config', file])).toMatchObject({ memoryHighWatermark });
   });
 
+  it.each([
+    ['disk-free-limit', '0', 0],
+    ['disk-free-limit', '0.05', 0.05],
+    ['disk-free-limit', '1GiB', 2 ** 30],
+    ['disk-free-limit', '50MB', 50e6],
+    ['message-memory', '1048576', 2 ** 20],
+    ['message-memory', '1.5G', 1.5 * 2 ** 30],
+  ])('reads %s %s as an amount', async (name, written, amount) => {
+    const config = await configOf([`--${name}`, written]);
+    expect([config.diskFreeLimit, config.messageMemory]).toContain(amount);
+  });
+
+  it('finds the data folder from the working directory, or from the folder of the file', async () => {
+    expect((await configOf(['--data-dir', 'here'])).dataDir).toBe(join(process.cwd(), 'here'));
+    const { file, folder } = toml('data-dir = "there"\nrecover = "salvage"');
+    expect(await configOf(['--config', file])).toMatchObject({ dataDir: join(folder, 'there'), recover: 'salvage' });
+    expect((await configOf(['--config', file, '--data-dir=none'])).dataDir).toBe('none');
+  });
+
   it('reads lists from words too, and none as the empty one', async () => {
     const words = ['--loopback-users', 'none', '--websocket-origins', 'loopback,https://app.example'];
     expect(await configOf(words)).toMatchObject({
@@ -174,6 +193,13 @@ describe('a wrong configuration', () => {
     ['memory-high-watermark', '512 miles'],
     ['memory-high-watermark', '-1'],
     ['memory-high-watermark', '0M'],
+    ['disk-free-limit', '1'],
+    ['disk-free-limit', '50'],
+    ['disk-free-limit', '5%'],
+    ['message-memory', '0'],
+    ['message-memory', '0.5'],
+    ['recover', 'yes'],
+    ['data-dir', ''],
   ])('%s cannot be "%s"', async (name, value) => {
     const [line, ...others] = await problems([`--${name}`, value]);
     expect(line).toContain(`${name}: "${value}" (from the command line) is not allowed: it takes`);
@@ -195,13 +221,6 @@ describe('a wrong configuration', () => {
     expect((await problems(['--proxy-protocol-sources', '10.0.0.0/8,10.0.0.0/40'])).join()).toContain(
       '"10.0.0.0/40" is no address range; write it like 10.0.0.0/8',
     );
-  });
-
-  it('says that messages cannot be kept in a folder yet', async () => {
-    expect((await problems(['--data-dir', '/var/lib/warren'])).join()).toContain(
-      'this version keeps everything in memory, the durable store is not in it yet',
-    );
-    expect(await configOf(['--data-dir', 'none'])).toMatchObject({ dataDir: 'none' });
   });
 
   it('suggests the option that was meant', async () => {

@@ -66,6 +66,7 @@ describe('a start', () => {
   it('prints a line for each door and the line that programs wait for', async () => {
     const warren = await start();
     expect(warren.stdout.split('\n')).toEqual([
+      'data   in memory only: all of it ends with this process (--data-dir none)',
       expect.stringMatching(/^amqp {3}127\.0\.0\.1:\d+ +try: node examples\/hello\.mjs amqp:\/\/127\.0\.0\.1:\d+$/),
       expect.stringMatching(/^ws {5}127\.0\.0\.1:\d+ +try: node examples\/hello\.mjs ws:\/\/127\.0\.0\.1:\d+\/ws$/),
       'Server startup complete',
@@ -91,7 +92,7 @@ describe('a start', () => {
   it.runIf(hasIpv6)('opens what it is told to only', async () => {
     const warren = await start({ flags: ['--http-port=off', '--host=::1'] });
     expect(warren.stdout).toMatch(
-      /^amqp {3}\[::1\]:\d+ +try: node examples\/hello\.mjs 'amqp:\/\/\[::1\]:\d+'\nServer/,
+      /^amqp {3}\[::1\]:\d+ +try: node examples\/hello\.mjs 'amqp:\/\/\[::1\]:\d+'\nServer/m,
     );
   });
 
@@ -119,14 +120,14 @@ describe('a start', () => {
 
 describe('the configuration of a process', () => {
   it('ends the process with 2 and sentences when it is wrong', async () => {
-    const { code, stdout, stderr } = await failed(['--amqp-port=x', '--data-dir=/var/lib/warren'], {
+    const { code, stdout, stderr } = await failed(['--amqp-port=x', '--disk-free-limit=5%'], {
       WARREN_LOG_LEVEL: 'loud',
     });
     expect(code).toBe(2);
     expect(stdout).toBe('');
     expect(stderr.trim().split('\n')).toEqual([
-      'data-dir: "/var/lib/warren" (from the command line) is not allowed: this version keeps everything in memory, the durable store is not in it yet; leave the option out or say none',
       'log-level: "loud" (from WARREN_LOG_LEVEL) is not allowed: it takes error, warn, info or debug',
+      'disk-free-limit: "5%" (from the command line) is not allowed: it takes a share of the disk like 0.05, or octets (at least 1 MiB) like 512MiB or 2GB, 0 = off',
       'amqp-port: "x" (from the command line) is not allowed: it takes a whole number, 0 (any free port) to 65535, or off',
     ]);
   });
