@@ -181,6 +181,9 @@ export const nodeFiles: Files = {
     const folder = await fs.open(path, constants.O_RDONLY | constants.O_DIRECTORY);
     try {
       await folder.sync();
+    } catch (error) {
+      // Some network file systems sync no folders, and say so; there is nothing better to be had there.
+      if (!['EINVAL', 'EBADF', 'ENOTSUP', 'EOPNOTSUPP'].includes(errorCode(error))) throw error;
     } finally {
       await folder.close();
     }
