@@ -70,20 +70,32 @@ const DEFAULT_VHOST = '/';
  * nothing yet. It keeps no process alive. Throws StoreError for a folder that cannot be used, RestoreError.
  */
 export async function createBroker(options: BrokerOptions = {}): Promise<Broker> {
-  const { defaultUser: user = 'guest', defaultPassword: password = 'guest', defaultVhost = DEFAULT_VHOST } = options;
   const watch = new StoreWatch(options.onStoreEvent);
   const store = memoryStore();
   try {
-    const log = new DefinitionLog(store);
-    const parts = makeParts(options, store, log);
-    watch.raiseAt(parts.engine);
-    await restore(log, parts);
-    if (isNew(parts)) await makeDefaults(parts, { vhost: defaultVhost, user, password });
-    return new InProcessBroker(options, store, parts);
+    return await createBrokerOn(store, options, watch);
   } catch (error) {
     await store.close();
     throw error;
   }
+}
+
+/**
+ * Makes a broker as `createBroker` does, on a store that is open already and, when this throws, stays so. `options` that
+ * are about a data folder mean nothing here.
+ */
+export async function createBrokerOn(
+  store: Store,
+  options: BrokerOptions,
+  watch = new StoreWatch(undefined),
+): Promise<Broker> {
+  const { defaultUser: user = 'guest', defaultPassword: password = 'guest', defaultVhost = DEFAULT_VHOST } = options;
+  const log = new DefinitionLog(store);
+  const parts = makeParts(options, store, log);
+  watch.raiseAt(parts.engine);
+  await restore(log, parts);
+  if (isNew(parts)) await makeDefaults(parts, { vhost: defaultVhost, user, password });
+  return new InProcessBroker(options, store, parts);
 }
 
 function makeParts(options: BrokerOptions, store: Store, log: DefinitionLog): BrokerParts {
