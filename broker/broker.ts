@@ -1,8 +1,9 @@
 /** `createBroker`: a broker inside this process, behind the port. */
 
+import { DIGEST_REALM } from './access/digest-keys.ts';
 import { Permissions, THE_PROGRAM } from './access/permissions.ts';
 import { Users } from './access/users.ts';
-import type { Administration, ScramHash, ScramKeys } from './administration/administration.ts';
+import type { Administration, DigestAlgorithm, ScramHash, ScramKeys } from './administration/administration.ts';
 import { BrokerAdministration } from './administration/broker-administration.ts';
 import { Parameters } from './administration/parameters.ts';
 import { Policies } from './administration/policies.ts';
@@ -171,6 +172,10 @@ class InProcessBroker implements Broker {
 
   scramKeys(username: string, hash: ScramHash): Promise<ScramKeys> {
     return this.#users.scramKeys(username, hash);
+  }
+
+  async digestKey(username: string, algorithm: DigestAlgorithm): Promise<{ realm: string; key: string }> {
+    return { realm: DIGEST_REALM, key: this.#users.digestKey(username, algorithm) };
   }
 
   async connect(

@@ -6,7 +6,7 @@
  * they are called. The data plane (publish, ack, reject, deliveries, confirms) is synchronous and allocates neither
  * promise nor closure per message. Every verb that fails throws (or rejects with) a `BrokerError`.
  */
-import type { Administration, ScramHash, ScramKeys } from './administration/administration.ts';
+import type { Administration, DigestAlgorithm, ScramHash, ScramKeys } from './administration/administration.ts';
 import type { FieldTable } from './fields.ts';
 import type { Message } from './message.ts';
 import type { Observer, ObserverScope } from './observer.ts';
@@ -44,14 +44,14 @@ export interface Principal {
 
 /**
  * How a peer proves who he is: with a password, or because the door has his proof already: a verified client
- * certificate, the login with which he came (`renewal`), a SCRAM proof that fitted his `scramKeys` (`scram`), or the word
- * of another server that the configuration trusts (`server`).
+ * certificate, the login with which he came (`renewal`), a proof that fitted his `scramKeys` (`scram`) or his
+ * `digestKey` (`digest`), or the word of another server that the configuration trusts (`server`).
  */
 export type Credentials = {
   readonly username: string;
   /** False unless the peer is on this machine; some users (guest) may come from here only. */
   readonly loopback: boolean;
-} & ({ readonly password: string } | { readonly provedBy: 'certificate' | 'renewal' | 'scram' | 'server' });
+} & ({ readonly password: string } | { readonly provedBy: 'certificate' | 'renewal' | 'scram' | 'digest' | 'server' });
 
 /** The peer as shown to people in lists and logs. */
 export interface PeerInfo {
@@ -251,6 +251,11 @@ export interface Broker {
    * exist, or whose password Warren has never seen, keys that no proof fits, with a salt that is the same every time.
    */
   scramKeys(username: string, hash: ScramHash): Promise<ScramKeys>;
+  /**
+   * The same for HTTP Digest and `provedBy: 'digest'`: the realm, and the hash of user, realm and password in
+   * hexadecimal [RFC 7616 §3.4.2]. Of a user who has none, a hash that nothing fits.
+   */
+  digestKey(username: string, algorithm: DigestAlgorithm): Promise<{ readonly realm: string; readonly key: string }>;
   /**
    * Enters a virtual host (default: the broker's default one). Without a principal the program itself enters, which may
    * do everything. Throws not-allowed: unknown virtual host, no permission in it, over a connection limit.

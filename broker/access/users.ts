@@ -2,10 +2,18 @@
  * The users of one broker: who they are, how they prove it, what tags and limits they have. What they may do is in
  * permissions.ts.
  */
-import type { ScramHash, ScramKeys, UserLimits, UserSpec, UserView } from '../administration/administration.ts';
+import type {
+  DigestAlgorithm,
+  ScramHash,
+  ScramKeys,
+  UserLimits,
+  UserSpec,
+  UserView,
+} from '../administration/administration.ts';
 import { DefinitionLog } from '../definition-log.ts';
 import { Directory } from '../directory.ts';
 import { BrokerError, type Credentials, type Principal } from '../port.ts';
+import { makeDigestKeys, unmatchableDigestKey } from './digest-keys.ts';
 import { checkLimits } from './limits.ts';
 import {
   DEFAULT_HASHING_ALGORITHM,
@@ -94,7 +102,7 @@ export class Users {
     const proved =
       'password' in credentials
         ? (await verifyPassword(credentials.password, user)) && credentials.password !== ''
-        : ['certificate', 'renewal', 'scram', 'server'].includes(credentials.provedBy);
+        : ['certificate', 'renewal', 'scram', 'digest', 'server'].includes(credentials.provedBy);
     if (user === undefined || !proved) {
       throw new BrokerError('access-refused', `user '${username}': invalid credentials`);
     }
@@ -105,7 +113,7 @@ export class Users {
           '(RABBITMQ_DEFAULT_USER and RABBITMQ_DEFAULT_PASS make one), or take this one off the loopback users',
       );
     }
-    if ('password' in credentials && user.scram === undefined) await this.#addScramKeys(user, credentials.password);
+    if ('password' in credentials && user.digest === undefined) await this.#addKeys(user, credentials.password);
     return Object.freeze({ username, tags: user.tags });
   }
 
@@ -114,10 +122,15 @@ export class Users {
     return this.#users.get(name)?.scram?.[hash] ?? unmatchableScramKeys(name, hash, this.#secret);
   }
 
+  /** See `Broker.digestKey`. */
+  digestKey(name: string, algorithm: DigestAlgorithm): string {
+    return this.#users.get(name)?.digest?.[algorithm] ?? unmatchableDigestKey(algorithm);
+  }
+
   /** The password is known to be right: this is the moment to make keys of it. */
-  async #addScramKeys(user: UserView, password: string): Promise<void> {
-    const scram = await makeScramKeys(password);
-    if (scram !== undefined && this.#users.get(user.name) === user) this.store(Object.freeze({ ...user, scram }));
+  async #addKeys(user: UserView, password: string): Promise<void> {
+    const keys = await makeKeys(user.name, password);
+    if (this.#users.get(user.name) === user) this.store(Object.freeze({ ...user, ...keys }));
   }
 }
 
@@ -132,9 +145,15 @@ export async function prepareUser(user: UserSpec): Promise<UserView> {
     throw new BrokerError('precondition-failed', `user '${name}' has more than ${USER_TAGS_MAX} tags`);
   }
   checkLimits(limits, 'user');
-  const scram = user.password === undefined ? undefined : await makeScramKeys(user.password);
+  const keys = user.password === undefined ? {} : await makeKeys(name, user.password);
   const hash = await prepareHash(user);
-  return Object.freeze({ name, ...hash, ...(scram && { scram }), tags: Object.freeze([...tags]), limits });
+  return Object.freeze({ name, ...hash, ...keys, tags: Object.freeze([...tags]), limits });
+}
+
+/** The keys for the logins that RabbitMQ's hash cannot check. */
+async function makeKeys(name: string, password: string): Promise<Pick<UserView, 'scram' | 'digest'>> {
+  const [scram, digest] = await Promise.all([makeScramKeys(password), makeDigestKeys(name, password)]);
+  return { ...(scram && { scram }), ...(digest && { digest }) };
 }
 
 async function prepareHash(user: UserSpec): Promise<PasswordHash> {

@@ -24,6 +24,12 @@ export interface ScramKeys {
   readonly serverKey: string;
 }
 
+/** The hashes of HTTP Digest logins [RFC 7616]. */
+export type DigestAlgorithm = 'MD5' | 'SHA-256';
+
+/** The hash of user, realm and password, in hexadecimal. */
+export type UserDigestKeys = { readonly [algorithm in DigestAlgorithm]: string };
+
 export type UserScramKeys = { readonly [hash in ScramHash]: ScramKeys };
 
 export interface UserLimits {
@@ -52,6 +58,8 @@ export interface UserView {
   readonly hashingAlgorithm: HashingAlgorithm;
   /** Absent until Warren has seen the password: a user imported with a hash has them after his first login with it. */
   readonly scram?: UserScramKeys;
+  /** As `scram`, for Digest logins. */
+  readonly digest?: UserDigestKeys;
   readonly tags: readonly string[];
   readonly limits: UserLimits;
 }
