@@ -23,7 +23,7 @@ import {
   writeFormat,
 } from './format.ts';
 import { isLockName, LOCK_FOLDER } from './lock.ts';
-import { StoreError, storeErrorOf } from './store-error.ts';
+import { errorCode, StoreError, storeErrorOf } from './store-error.ts';
 
 /** Name of the folder of segments. */
 export const LOG_FOLDER = 'log';
@@ -88,8 +88,10 @@ export async function openDataFolder(options: DataFolderOptions): Promise<DataFo
       // Again: another process may have had the folder in between.
       const found = await inspect(path, files, formats, version);
       if (found === undefined) await begin(path, files, formats, version);
-      else await upgradeFormat(path, files, found, formats, version);
-      await checkLog(path, files);
+      else if (found.format < formats.current) {
+        await upgradeFormat(path, files, found, formats, version);
+        await checkLog(path, files);
+      }
       const upgradedFrom = found === undefined || found.format === formats.current ? undefined : found.format;
       return { path, logPath: join(path, LOG_FOLDER), upgradedFrom, close: () => lock.release() };
     } catch (error) {
@@ -118,6 +120,9 @@ class MadeHere {
       this.#folders.push(path);
     } catch (error) {
       if ((await this.#files.status(path).catch(() => undefined))?.kind === 'folder') return;
+      if (errorCode(error) === 'EEXIST') {
+        throw new StoreError(path, `data folder ${path} is a symbolic link that leads nowhere: mend it, or remove it`);
+      }
       throw storeErrorOf(error, 'cannot make the data folder: trouble with', path);
     }
   }
@@ -192,7 +197,7 @@ async function checkEmpty(path: string, names: readonly string[], files: Files):
   throw new StoreError(
     path,
     `data folder ${path} has no FORMAT file, but ${namesText(foreign)} in it: choose an empty folder; ` +
-      'if this is one of Warren\u2019s, put FORMAT back from a backup',
+      "if this is one of Warren's, put FORMAT back from a backup",
   );
 }
 
