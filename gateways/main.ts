@@ -28,6 +28,8 @@ import { type Config, OPTIONS, spelled } from './options.ts';
 import { packageVersion } from './package.ts';
 import { openLog, type ProcessLog } from './pino-log.ts';
 import { endOnFault, endOnSignal, endWithLauncher, reloadOnSignal } from './process-end.ts';
+import { reverseHttpDoor } from './reverse-http/gateway.ts';
+import type { ReverseHttpOptions } from './reverse-http/options.ts';
 import { loadTls, TlsError, type TlsIdentity } from './tls.ts';
 import { startWebSocketGateway } from './websocket.ts';
 
@@ -192,6 +194,7 @@ async function openDoors(
   const amqp = amqpOptions(config, log);
   const webSocket = {
     doors: [amqpWebSocketDoor(broker, amqp)],
+    httpDoors: [reverseHttpDoor(broker, reverseHttpOptions(config, log))],
     origins: config.websocketOrigins,
     messageBytesMax: config.websocketMessageBytesMax,
   };
@@ -229,6 +232,23 @@ function amqpOptions(config: Config, log: ProcessLog): AmqpOptions {
     outbox: { highWaterBytes: config.outgoingBytesMax },
     log,
     ...(config.compatProduct === 'RabbitMQ' && { announcedProduct: COMPAT_RABBITMQ }),
+  };
+}
+
+function reverseHttpOptions(config: Config, log: ProcessLog): ReverseHttpOptions {
+  const { reverseHttpDomain: domain, reverseHttpAnonymousUser: anonymousUser } = config;
+  return {
+    visitors: config.reverseHttpVisitors,
+    origins: config.websocketOrigins,
+    slotsPath: config.reverseHttpSlotsPath,
+    claimsMax: config.reverseHttpClaimsMax,
+    pollSeconds: config.reverseHttpPollSeconds,
+    replyTimeoutMs: config.reverseHttpReplySeconds * 1000,
+    bodyBytesMax: config.reverseHttpBodyBytesMax,
+    relayAllow: config.reverseHttpRelayAllow,
+    ...(domain !== undefined && { domain: domain.toLowerCase() }),
+    ...(anonymousUser !== undefined && { anonymousUser }),
+    log,
   };
 }
 

@@ -1,0 +1,239 @@
+/**
+ * Requests for public URLs. Each becomes a message in the queue of its claim, `message/http` as it was received, and waits
+ * for the answer: directly from a server of this door, or in a message from any consumer of the queue.
+ *
+ *   404 nobody has claimed it   413 the body is too large   502 the answer is invalid, or its server was lost
+ *   503 publishers are held back   504 nobody serves it now, or not fast enough
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createMessage, type Message } from '../../broker/message.ts';
+import type { Broker, Channel, Connection, Principal } from '../../broker/port.ts';
+import { hostPort, type PeerAddress } from '../gateway.ts';
+import { Ask } from './ask.ts';
+import { announcedLength, readBody } from './body.ts';
+import { RHTTP_EXCHANGE } from './claim.ts';
+import type { Claims } from './claims.ts';
+import { asHttpError, HttpError } from './http-error.ts';
+import { encodeRequest, headerCount, type RequestHead, withoutHeader } from './http-message.ts';
+import { parseResponse } from './http-parse.ts';
+import type { ResolvedOptions } from './options.ts';
+import { MESSAGE_HTTP } from './requestor.ts';
+
+/** The pseudo queue of direct replies, which is also the `reply-to` that asks for them. */
+const DIRECT_REPLIES = 'amq.rabbitmq.reply-to';
+/** A connection of a visiting user that has asked nothing for so long is closed. */
+const VISITOR_IDLE_MS = 60_000;
+
+interface AskingChannel {
+  readonly connection: Connection;
+  readonly channel: Channel;
+  alarmed: boolean;
+  timer: NodeJS.Timeout | undefined;
+}
+
+export class Asking {
+  readonly #broker: Broker;
+  readonly #claims: Claims;
+  readonly #options: ResolvedOptions;
+  /** By user; '' is everyone. */
+  readonly #channels = new Map<string, Promise<AskingChannel>>();
+  /** The request before, on the same connection: the next one does not overtake it. */
+  readonly #previous = new WeakMap<object, Promise<void>>();
+
+  constructor(broker: Broker, claims: Claims, options: ResolvedOptions) {
+    this.#broker = broker;
+    this.#claims = claims;
+    this.#options = options;
+  }
+
+  /** Answers a request for the public URL of `name`, as `principal` or, without one, as anybody. Never rejects. */
+  async ask(
+    name: string,
+    principal: Principal | undefined,
+    request: IncomingMessage,
+    response: ServerResponse,
+    peer: PeerAddress,
+  ): Promise<void> {
+    const previous = this.#previous.get(request.socket);
+    const ended = new Promise<void>((resolve) => response.once('close', resolve));
+    this.#previous.set(request.socket, ended);
+    await previous;
+    if (request.socket.destroyed) return;
+    const ask = new Ask(name, headOf(request, principal), response, (one) => this.#onEnd(one));
+    try {
+      checkHead(ask);
+      await this.#send(ask, principal, request, response, hostPort(peer.remoteAddress, peer.remotePort));
+    } catch (error) {
+      const known = asHttpError(error);
+      if (known === undefined)
+        this.#options.log.error({ err: error, claim: name }, 'a request failed because of a defect');
+      const { status, message } = known ?? new HttpError(500, 'internal error');
+      ask.fail(status, message);
+    }
+  }
+
+  async close(): Promise<void> {
+    const channels = [...this.#channels.values()];
+    this.#channels.clear();
+    await Promise.allSettled(channels.map(async (opening) => (await opening).connection.close()));
+  }
+
+  async #send(
+    ask: Ask,
+    principal: Principal | undefined,
+    request: IncomingMessage,
+    response: ServerResponse,
+    requestingClient: string,
+  ): Promise<void> {
+    const { streamBytesMin } = this.#options;
+    const length = announcedLength(request);
+    const isLarge = length === undefined || length >= streamBytesMin;
+    if (isLarge && principal === undefined && this.#stream(ask, request, response, requestingClient)) return;
+    const body = await readBody(request, response, this.#options);
+    if (ask.gone) return;
+    ask.request = { head: ask.head, body };
+    const { channel, alarmed } = await this.#channelOf(principal);
+    if (alarmed) throw new HttpError(503, 'publishers are held back for want of memory; try again later');
+    const isServed = await this.#claims.isServed(ask.name);
+    if (ask.gone) return;
+    const waitMs = isServed ? this.#options.replyTimeoutMs : this.#options.unavailableAfterMs;
+    this.#claims.asks.set(ask.id, ask);
+    this.#watch(ask);
+    channel.publish(this.#messageOf(ask, encodeRequest(ask.head, body), requestingClient, waitMs), true);
+  }
+
+  /** A large body goes straight to a server that is free and can take it as it comes; nobody waits before it then. */
+  #stream(ask: Ask, request: IncomingMessage, response: ServerResponse, requestingClient: string): boolean {
+    const crews = this.#claims.get(ask.name)?.crews.values() ?? [];
+    for (const crew of crews) {
+      this.#claims.asks.set(ask.id, ask);
+      if (crew.serveStream({ head: ask.head, body: request }, ask, requestingClient)) {
+        if (request.headers.expect !== undefined) response.writeContinue();
+        this.#watch(ask);
+        return true;
+      }
+      this.#claims.asks.delete(ask.id);
+    }
+    return false;
+  }
+
+  #messageOf(ask: Ask, body: Buffer, requestingClient: string, waitMs: number): Message {
+    return createMessage({
+      exchange: RHTTP_EXCHANGE,
+      routingKey: ask.name,
+      body,
+      properties: {
+        contentType: MESSAGE_HTTP,
+        correlationId: ask.id,
+        replyTo: DIRECT_REPLIES,
+        expiration: String(waitMs),
+        headers: { 'requesting-client': requestingClient },
+      },
+    });
+  }
+
+  // ---- time
+
+  /** Ends the ask when nobody serves it, or when its answer does not begin in time. */
+  #watch(ask: Ask): void {
+    const { replyTimeoutMs, unavailableAfterMs } = this.#options;
+    const deadline = performance.now() + replyTimeoutMs;
+    const check = (): void => {
+      if (this.#claims.asks.get(ask.id) !== ask) return;
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0) {
+        ask.fail(504, 'the application did not answer in time');
+        const { onGone } = ask;
+        ask.onGone = undefined;
+        onGone?.();
+        return;
+      }
+      setTimeout(check, Math.min(leftMs, unavailableAfterMs)).unref();
+      if (!ask.serving) void this.#checkServed(ask);
+    };
+    setTimeout(check, Math.min(replyTimeoutMs, unavailableAfterMs)).unref();
+  }
+
+  async #checkServed(ask: Ask): Promise<void> {
+    const isServed = await this.#claims.isServed(ask.name).catch(() => false);
+    if (!isServed && !ask.serving) ask.fail(504, 'no application is there to serve this');
+  }
+
+  #onEnd(ask: Ask): void {
+    const { asks, withdrawn } = this.#claims;
+    if (!asks.delete(ask.id) || ask.serving) return;
+    withdrawn.add(ask.id);
+    setTimeout(() => withdrawn.delete(ask.id), this.#options.replyTimeoutMs).unref();
+  }
+
+  // ---- the broker's side
+
+  #channelOf(principal: Principal | undefined): Promise<AskingChannel> {
+    const key = principal?.username ?? '';
+    let opening = this.#channels.get(key);
+    if (opening === undefined) {
+      opening = this.#open(key, principal);
+      opening.catch(() => this.#channels.delete(key));
+      this.#channels.set(key, opening);
+    }
+    if (key !== '') void opening.then((asking) => asking.timer?.refresh()).catch(() => {});
+    return opening;
+  }
+
+  async #open(key: string, principal: Principal | undefined): Promise<AskingChannel> {
+    const state: { asking?: AskingChannel; alarmed: boolean } = { alarmed: false };
+    const events = {
+      onClose: () => this.#channels.delete(key),
+      onAlarms: (alarms: readonly string[]) => {
+        state.alarmed = alarms.length > 0;
+        if (state.asking !== undefined) state.asking.alarmed = state.alarmed;
+      },
+    };
+    const peer = { protocol: 'HTTP', name: key === '' ? 'visitors' : `visitor ${key}` };
+    const connection = await this.#broker.connect(principal, undefined, events, peer);
+    const channel = connection.openChannel({
+      onReturn: ({ properties }) => this.#askOf(properties.correlationId)?.fail(404, 'nobody has claimed this'),
+    });
+    const onDeliver = (message: Message): void => void this.#onReply(message);
+    await channel.consume({ queue: DIRECT_REPLIES, noAck: true }, { onDeliver });
+    const close = (): void => {
+      this.#channels.delete(key);
+      void connection.close();
+    };
+    const timer = key === '' ? undefined : setTimeout(close, this.#options.replyTimeoutMs + VISITOR_IDLE_MS).unref();
+    state.asking = { connection, channel, alarmed: state.alarmed, timer };
+    return state.asking;
+  }
+
+  #askOf(id: string | undefined): Ask | undefined {
+    return id === undefined ? undefined : this.#claims.asks.get(id);
+  }
+
+  /** The answer of a consumer that is no server of this door. */
+  async #onReply({ properties, body }: Message): Promise<void> {
+    const ask = this.#askOf(properties.correlationId);
+    if (ask === undefined) return;
+    try {
+      const { head, body: answer } = await parseResponse(body, ask.method);
+      ask.answer(head, answer);
+    } catch (error) {
+      if (asHttpError(error) === undefined) throw error;
+      ask.fail(502, 'the answer of the application is invalid');
+    }
+  }
+}
+
+/** A visitor who had to log in here has not shown his password to the application. */
+function headOf(request: IncomingMessage, principal: Principal | undefined): RequestHead {
+  const { method = '', url: target = '', httpVersion: version, rawHeaders } = request;
+  const headers = principal === undefined ? rawHeaders : withoutHeader(rawHeaders, 'authorization');
+  return { method, target, version, headers };
+}
+
+/** What `node:http` lets pass and two readers could read in two ways. Throws HttpError 400. */
+function checkHead({ head: { headers, version } }: Ask): void {
+  if (headerCount(headers, 'host') > 1) throw new HttpError(400, 'there are two Host fields');
+  if (version === '1.0' && headerCount(headers, 'transfer-encoding') > 0) {
+    throw new HttpError(400, 'HTTP/1.0 has no transfer encodings');
+  }
+}

@@ -1,0 +1,68 @@
+/** Reading bodies: never more than a limit, never for longer than a peer keeps sending. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable } from 'node:stream';
+import { HttpError } from './http-error.ts';
+
+export interface BodyLimits {
+  readonly bodyBytesMax: number;
+  /** Longest pause between two pieces. */
+  readonly bodyIdleMs: number;
+}
+
+/** The length that a request announces; undefined when it does not, 0 when it has no body. */
+export function announcedLength(request: IncomingMessage): number | undefined {
+  if (request.headers['transfer-encoding'] !== undefined) return undefined;
+  return Number(request.headers['content-length'] ?? 0);
+}
+
+/**
+ * The body of a request. Throws HttpError: 413 for one over the limit, before it is read where its length is announced;
+ * 408 for one that stands still; 400 for one that breaks off.
+ */
+export async function readBody(
+  request: IncomingMessage,
+  response: ServerResponse,
+  limits: BodyLimits,
+): Promise<Buffer> {
+  const length = announcedLength(request);
+  if (length === 0) return NOTHING;
+  if (length !== undefined && length > limits.bodyBytesMax) throw tooLarge(limits);
+  if (request.headers.expect?.toLowerCase() === '100-continue') response.writeContinue();
+  return collect(request, limits);
+}
+
+const NOTHING = Buffer.alloc(0);
+
+function tooLarge({ bodyBytesMax }: BodyLimits): HttpError {
+  return new HttpError(413, `the body is larger than ${bodyBytesMax} octets`);
+}
+
+/** All that a stream gives; throws as `readBody`. */
+export function collect(stream: Readable, limits: BodyLimits): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    const settle = (error?: HttpError): void => {
+      clearTimeout(timer);
+      stream.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
+      // An error that comes later is nobody's any more.
+      stream.on('error', () => {});
+      if (error) reject(error);
+      else resolve(chunks.length === 1 ? (chunks[0] ?? NOTHING) : Buffer.concat(chunks, bytes));
+    };
+    const onIdle = (): void => settle(new HttpError(408, 'the body did not come in time'));
+    const timer = setTimeout(onIdle, limits.bodyIdleMs);
+    const onData = (chunk: Buffer): void => {
+      timer.refresh();
+      bytes += chunk.length;
+      chunks.push(chunk);
+      if (bytes > limits.bodyBytesMax) {
+        stream.pause();
+        settle(tooLarge(limits));
+      }
+    };
+    const onEnd = (): void => settle();
+    const onClose = (): void => settle(new HttpError(400, 'the body broke off'));
+    stream.on('data', onData).on('end', onEnd).on('close', onClose).on('error', onClose);
+  });
+}

@@ -1,0 +1,272 @@
+/**
+ * The crew of a claim: the servers of one user, behind one consumer of the claim's queue. Every free slot of theirs is
+ * credit of that consumer: a parked poll is one slot, so is a reversed HTTP/1.1 connection, and an HTTP/2 connection has
+ * as many as it takes streams. So a request leaves the queue when somebody is free for it and not before, and whoever else
+ * consumes from the queue, over AMQP say, takes his turns with them.
+ *
+ * Invariant: the consumer's prefetch is what it holds plus the free slots; without any it is paused.
+ */
+
+import type { Message } from '../../broker/message.ts';
+import { BrokerError, type CancelReason, type Channel, type Connection, type Principal } from '../../broker/port.ts';
+import { Errand, type ErrandRequest, type Settlement } from './errand.ts';
+import type { Requestor } from './requestor.ts';
+
+/** Somebody who serves requests. */
+export interface Server {
+  /** True if it can take a body that is still coming. */
+  readonly streams: boolean;
+  /** Takes a request; one slot is busy until the errand is settled. */
+  serve(errand: Errand): void;
+  /** The claim has ended: no more requests. What is being served goes on. */
+  dismiss(): void;
+}
+
+export interface CrewHost {
+  /** Where the answer to a message goes. */
+  requestorOf(message: Message, redelivered: boolean, crew: Crew): Requestor;
+  /** The request behind a message, where this door has read it itself. */
+  requestOf(message: Message): ErrandRequest | undefined;
+  /** A server came or went, or a request ended. */
+  onCrewChange(crew: Crew): void;
+  /** The broker has ended it; its servers have been dismissed. */
+  onCrewEnd(crew: Crew, reason: string): void;
+}
+
+interface Post {
+  readonly server: Server;
+  slots: number;
+  busy: number;
+}
+
+export class Crew {
+  /** The claim's. */
+  readonly name: string;
+  readonly principal: Principal;
+  readonly channel: Channel;
+  readonly #connection: Connection;
+  readonly #host: CrewHost;
+  readonly #posts = new Map<Server, Post>();
+  /** Servers with a free slot, by the number of busy ones; the longest waiting first. */
+  readonly #free: Set<Post>[] = [];
+  #freeSlots = 0;
+  #slots = 0;
+  /** Deliveries that are not settled. */
+  #held = 0;
+  #credit = 0;
+  #consumerTag: string | undefined;
+  #ended = false;
+
+  /** `connection` is this crew's own and ends with it; `start` before anything else. */
+  constructor(name: string, connection: Connection, host: CrewHost) {
+    this.name = name;
+    this.principal = connection.principal;
+    this.#connection = connection;
+    this.#host = host;
+    this.channel = connection.openChannel();
+    this.channel.pause();
+  }
+
+  /** Begins to consume from `queue`. Rejects with BrokerError. */
+  async start(queue: string): Promise<void> {
+    this.#consumerTag = await this.channel.consume(
+      { queue },
+      {
+        onDeliver: (message, tag, redelivered) => this.#onDeliver(message, tag, redelivered),
+        onCancel: (reason: CancelReason, explanation: string) => {
+          if (reason !== 'timeout') this.onBrokerEnd(explanation);
+        },
+      },
+    );
+    this.#applyCredit();
+  }
+
+  get slots(): number {
+    return this.#slots;
+  }
+
+  get freeSlots(): number {
+    return this.#freeSlots;
+  }
+
+  get serverCount(): number {
+    return this.#posts.size;
+  }
+
+  /** Requests being served. */
+  get busy(): number {
+    return this.#held;
+  }
+
+  enter(server: Server, slots: number): void {
+    const post = { server, slots, busy: 0 };
+    this.#posts.set(server, post);
+    this.#slots += slots;
+    this.#putFree(post);
+    this.#applyCredit();
+    this.#host.onCrewChange(this);
+  }
+
+  /** It takes no more requests; what it serves goes on. Idempotent. */
+  leave(server: Server): void {
+    const post = this.#posts.get(server);
+    if (post === undefined) return;
+    this.#takeFree(post);
+    this.#posts.delete(server);
+    this.#slots -= post.slots;
+    post.slots = 0;
+    this.#applyCredit();
+    this.#host.onCrewChange(this);
+  }
+
+  resize(server: Server, slots: number): void {
+    const post = this.#posts.get(server);
+    if (post === undefined || post.slots === slots) return;
+    this.#takeFree(post);
+    this.#slots += slots - post.slots;
+    post.slots = slots;
+    this.#putFree(post);
+    this.#applyCredit();
+  }
+
+  /** Gives a request whose body is still coming straight to a server; false when none that streams is free. */
+  serveStream(request: ErrandRequest, requestor: Requestor, requestingClient: string): boolean {
+    if (this.#ended) return false;
+    const post = this.#leastBusy((server) => server.streams);
+    if (post === undefined) return false;
+    requestor.attempts += 1;
+    requestor.serving = true;
+    this.#occupy(post);
+    this.#applyCredit();
+    const settle = (): void => {
+      requestor.serving = false;
+      this.#release(post);
+      this.#applyCredit();
+      this.#host.onCrewChange(this);
+    };
+    post.server.serve(new Errand({ requestor, requestingClient, request, settle }));
+    return true;
+  }
+
+  /** Dismisses the servers and ends the consumer; what is being served goes on and is settled. Idempotent. */
+  async end(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#dismissAll();
+    this.channel.pause();
+    if (this.#consumerTag !== undefined) await this.channel.cancel(this.#consumerTag).catch(ignoreClosed);
+    this.#closeWhenIdle();
+  }
+
+  /** The broker has ended the connection or the consumer. */
+  onBrokerEnd(reason: string): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#dismissAll();
+    this.#host.onCrewEnd(this, reason);
+    this.#closeWhenIdle();
+  }
+
+  #dismissAll(): void {
+    for (const server of [...this.#posts.keys()]) {
+      this.leave(server);
+      server.dismiss();
+    }
+  }
+
+  #closeWhenIdle(): void {
+    if (this.#ended && this.#held === 0) void this.#connection.close();
+  }
+
+  #onDeliver(message: Message, tag: number, redelivered: boolean): void {
+    this.#held += 1;
+    const requestor = this.#host.requestorOf(message, redelivered, this);
+    const post = requestor.gone ? undefined : this.#leastBusy();
+    const settle = (settlement: Settlement): void => {
+      requestor.serving = false;
+      this.#settle(post, tag, settlement);
+    };
+    if (post === undefined) {
+      // Nobody waits for it any more, or the last server has gone in between.
+      settle(requestor.gone ? 'done' : 'again');
+      return;
+    }
+    requestor.attempts += 1;
+    requestor.serving = true;
+    this.#occupy(post);
+    const request = this.#host.requestOf(message);
+    const client = message.properties.headers?.['requesting-client'];
+    const requestingClient = typeof client === 'string' ? client : '';
+    const options = { requestor, requestingClient, octets: message.body, settle, ...(request && { request }) };
+    post.server.serve(new Errand(options));
+  }
+
+  #settle(post: Post | undefined, tag: number, settlement: Settlement): void {
+    this.#held -= 1;
+    if (post !== undefined) this.#release(post);
+    // First: settling gives credit, and only free slots are.
+    this.#applyCredit();
+    try {
+      if (settlement === 'done') this.channel.ack(tag);
+      else this.channel.reject(tag, { requeue: true, returned: true });
+    } catch (error) {
+      ignoreClosed(error);
+    }
+    this.#host.onCrewChange(this);
+    this.#closeWhenIdle();
+  }
+
+  // ---- slots
+
+  #leastBusy(wanted?: (server: Server) => boolean): Post | undefined {
+    for (const posts of this.#free) {
+      for (const post of posts ?? []) if (wanted === undefined || wanted(post.server)) return post;
+    }
+    return undefined;
+  }
+
+  #occupy(post: Post): void {
+    this.#takeFree(post);
+    post.busy += 1;
+    this.#putFree(post);
+  }
+
+  #release(post: Post): void {
+    this.#takeFree(post);
+    post.busy -= 1;
+    if (this.#posts.get(post.server) === post) this.#putFree(post);
+  }
+
+  #putFree(post: Post): void {
+    if (post.slots <= post.busy) return;
+    this.#freeSlots += post.slots - post.busy;
+    for (let index = this.#free.length; index <= post.busy; index += 1) this.#free.push(new Set());
+    this.#free[post.busy]?.add(post);
+  }
+
+  #takeFree(post: Post): void {
+    if (this.#free[post.busy]?.delete(post)) this.#freeSlots -= post.slots - post.busy;
+  }
+
+  #applyCredit(): void {
+    if (this.#consumerTag === undefined || this.#ended) return;
+    const credit = this.#freeSlots === 0 ? 0 : this.#freeSlots + this.#held;
+    if (credit === this.#credit) return;
+    this.#credit = credit;
+    try {
+      if (credit === 0) this.channel.pause();
+      else {
+        this.channel.prefetch(credit, true);
+        this.channel.resume();
+      }
+    } catch (error) {
+      ignoreClosed(error);
+    }
+  }
+}
+
+/** After the end of its connection there is nothing to settle; any other failure is a defect. */
+function ignoreClosed(error: unknown): void {
+  if (error instanceof BrokerError) return;
+  throw error;
+}

@@ -1,0 +1,120 @@
+/**
+ * The reverse-HTTP door: what is behind which URL. Everything is on the listener that the WebSocket doors are on too.
+ *
+ *   /http/NAME/…, NAME.DOMAIN   the public URL of a claim
+ *   /reversehttp                claiming; what there is
+ *   /reversehttp/NAME           reversed connections, and the COMET fallback
+ *   /reversehttp-token          a bearer token for whoever has proved who he is
+ *   /cap/TOKEN                  capabilities: private and request URLs, acknowledgements, event streams
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Broker } from '../../broker/port.ts';
+import type { PeerAddress } from '../gateway.ts';
+import type { HttpDoor } from '../http-door.ts';
+import { Asking } from './asking.ts';
+import { Authentication } from './authentication.ts';
+import { Capabilities } from './capabilities.ts';
+import { claimName } from './claim.ts';
+import { Claiming } from './claiming.ts';
+import { Claims } from './claims.ts';
+import { admitPage } from './cross-origin.ts';
+import { asHttpError, HttpError, sendError } from './http-error.ts';
+import { CAPABILITY_PATH, GATEWAY_PATH, PUBLIC_PATH } from './links.ts';
+import { type ResolvedOptions, type ReverseHttpOptions, resolveOptions } from './options.ts';
+import type { Resource, Visit } from './resource.ts';
+
+/** The door; one may serve several listeners, which then share its claims. */
+export function reverseHttpDoor(broker: Broker, options: ReverseHttpOptions = {}): HttpDoor {
+  return new ReverseHttpDoor(broker, resolveOptions(options));
+}
+
+class ReverseHttpDoor implements HttpDoor {
+  readonly invitation =
+    `For HTTP: POST ${GATEWAY_PATH} claims a name, ${PUBLIC_PATH}NAME/ is served by whoever claimed it.`;
+  readonly #options: ResolvedOptions;
+  readonly #capabilities = new Capabilities<Resource>();
+  readonly #claims: Claims;
+  readonly #asking: Asking;
+  readonly #authentication: Authentication;
+  readonly #claiming: Claiming;
+
+  constructor(broker: Broker, options: ResolvedOptions) {
+    this.#options = options;
+    this.#claims = new Claims(broker, options, this.#capabilities);
+    this.#asking = new Asking(broker, this.#claims, options);
+    this.#authentication = new Authentication(broker, options, new Capabilities());
+    this.#claiming = new Claiming({ options, capabilities: this.#capabilities, claims: this.#claims });
+  }
+
+  takes(request: IncomingMessage): boolean {
+    return this.#publicName(request) !== undefined || isOwnPath(pathOf(request));
+  }
+
+  onRequest(request: IncomingMessage, response: ServerResponse, peer: PeerAddress): void {
+    // A client that breaks off while it is read, or answered, is no event.
+    request.on('error', () => {});
+    response.on('error', () => {});
+    this.#route(request, response, peer).catch((error: unknown) => {
+      const known = asHttpError(error);
+      if (known === undefined) this.#options.log.error({ err: error }, 'a request failed because of a defect');
+      sendError(response, known ?? new HttpError(500, 'internal error'));
+    });
+  }
+
+  close(): void {
+    void this.#claims.close();
+    void this.#asking.close();
+  }
+
+  async #route(request: IncomingMessage, response: ServerResponse, peer: PeerAddress): Promise<void> {
+    const name = this.#publicName(request);
+    if (name !== undefined) {
+      const principal =
+        this.#options.visitors === 'users' ? await this.#authentication.authenticate(request, peer) : undefined;
+      await this.#asking.ask(name, principal, request, response, peer);
+      return;
+    }
+    if (admitPage(request, response, this.#options.origins)) return;
+    const visit: Visit = { peer, url: urlOf(request) };
+    const { pathname } = visit.url;
+    if (pathname.startsWith(CAPABILITY_PATH)) {
+      const resource = this.#capabilities.find(pathname.slice(CAPABILITY_PATH.length));
+      if (resource === undefined) throw new HttpError(404, 'there is nothing here');
+      await resource.onRequest(request, response, visit);
+      return;
+    }
+    const principal = await this.#authentication.authenticate(request, peer);
+    if (pathname === GATEWAY_PATH && request.method === 'POST') {
+      await this.#claiming.onClaim(request, response, visit, principal);
+    } else if (pathname === GATEWAY_PATH && request.method === 'GET') {
+      this.#claiming.onOverview(request, response, visit, principal);
+    } else if (pathname === GATEWAY_PATH) {
+      throw new HttpError(405, 'POST claims a name, GET tells what is claimed', { Allow: 'GET, POST, OPTIONS' });
+    } else throw new HttpError(404, 'there is nothing here');
+  }
+
+  /** The claim that a request is for, by host or by path; undefined when it is for the door itself. */
+  #publicName(request: IncomingMessage): string | undefined {
+    const { domain } = this.#options;
+    if (domain !== undefined) {
+      const host = (request.headers.host ?? '').replace(/:\d+$/, '').toLowerCase();
+      if (host.endsWith(`.${domain}`)) return claimName(host.slice(0, -domain.length - 1));
+    }
+    const [, label = ''] = /^\/http\/([^/?#]+)/.exec(request.url ?? '') ?? [];
+    return label === '' ? undefined : (claimName(label) ?? '');
+  }
+}
+
+function pathOf(request: IncomingMessage): string {
+  return request.url?.replace(/[?#].*$/s, '') ?? '';
+}
+
+function isOwnPath(path: string): boolean {
+  return path === GATEWAY_PATH || path.startsWith(`${GATEWAY_PATH}/`) || path.startsWith(CAPABILITY_PATH);
+}
+
+function urlOf(request: IncomingMessage): URL {
+  const target = request.url ?? '';
+  if (!target.startsWith('/') || !URL.canParse(target, 'http://door')) throw new HttpError(400, 'this is no target');
+  return new URL(`http://door${target}`);
+}

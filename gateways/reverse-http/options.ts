@@ -1,0 +1,84 @@
+/** What can be decided about the reverse-HTTP door. What is an option of the process too has its default there. */
+import { type Log, SILENT_LOG } from '../log.ts';
+import { OPTIONS } from '../options.ts';
+
+/** Defaults are those of the options in `../options.ts`, where there is one that means the same. */
+export interface ReverseHttpOptions {
+  /** With `example.org`, requests for the host `foo.example.org` are for the claim `foo`; the path form works always. */
+  readonly domain?: string;
+  /** Whose requests for public URLs are taken: everyone's, or those of users with the right to write on the exchange. */
+  readonly visitors?: 'everyone' | 'users';
+  /** The user as whom those act who come without credentials; absent: they are asked for some. */
+  readonly anonymousUser?: string;
+  /** Origins of web pages that may use the door: see `isOriginAllowed`. */
+  readonly origins?: readonly string[];
+  /** Path segment below a public URL that tells free and busy slots, or `off`. */
+  readonly slotsPath?: string;
+  /** Claims at a time. */
+  readonly claimsMax?: number;
+  /** Shortest, default and longest time that a claim lives without a server. */
+  readonly leaseSecondsMin?: number;
+  readonly leaseSecondsDefault?: number;
+  readonly leaseSecondsMax?: number;
+  /** How long a poll waits for a request. */
+  readonly pollSeconds?: number;
+  /** From a request to the beginning of its answer. */
+  readonly replyTimeoutMs?: number;
+  /** How long a request waits for some server to appear when there is none. */
+  readonly unavailableAfterMs?: number;
+  /** How long a body may stand still while it is read. */
+  readonly bodyIdleMs?: number;
+  /** Largest body of a request that becomes a message, of a reply, and of a published message. */
+  readonly bodyBytesMax?: number;
+  /** Bodies from this size on stream where a reversed connection is free. */
+  readonly streamBytesMin?: number;
+  /** Requests at a time on one HTTP/2 connection, unless its server wants fewer. */
+  readonly streamsMax?: number;
+  /** Requests in one `application/http` pipeline. */
+  readonly pipelineMax?: number;
+  /** Hosts to which the relay may connect: `example.org`, `example.org:8080`, `*.example.org`; none: no relay. */
+  readonly relayAllow?: readonly string[];
+  /** Deliveries on an event stream that wait for their acknowledgement. */
+  readonly streamWindow?: number;
+  /** How long what was delivered over HTTP waits for its acknowledgement, and a stream for its reader's return. */
+  readonly ackTimeoutMs?: number;
+  /** How long a bearer token is good. */
+  readonly tokenSeconds?: number;
+  /** Before a refused login is answered, unless the peer is on this machine. */
+  readonly loginRefusalDelayMs?: number;
+  /** How long a closing connection may take. */
+  readonly closeTimeoutMs?: number;
+  readonly log?: Log;
+}
+
+export type ResolvedOptions = Required<Omit<ReverseHttpOptions, 'domain' | 'anonymousUser'>> &
+  Pick<ReverseHttpOptions, 'domain' | 'anonymousUser'>;
+
+/** `options` with the defaults filled in. */
+export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {
+  return {
+    visitors: OPTIONS.reverseHttpVisitors.default,
+    origins: OPTIONS.websocketOrigins.default,
+    slotsPath: OPTIONS.reverseHttpSlotsPath.default,
+    claimsMax: OPTIONS.reverseHttpClaimsMax.default,
+    leaseSecondsMin: 1,
+    leaseSecondsDefault: 60,
+    leaseSecondsMax: 24 * 3600,
+    pollSeconds: OPTIONS.reverseHttpPollSeconds.default,
+    replyTimeoutMs: OPTIONS.reverseHttpReplySeconds.default * 1000,
+    unavailableAfterMs: 1000,
+    bodyIdleMs: 30_000,
+    bodyBytesMax: OPTIONS.reverseHttpBodyBytesMax.default,
+    streamBytesMin: 64 * 1024,
+    streamsMax: 100,
+    pipelineMax: 16,
+    relayAllow: OPTIONS.reverseHttpRelayAllow.default,
+    streamWindow: 1000,
+    ackTimeoutMs: 60_000,
+    tokenSeconds: 3600,
+    loginRefusalDelayMs: 3000,
+    closeTimeoutMs: 5000,
+    log: SILENT_LOG,
+    ...options,
+  };
+}

@@ -1,0 +1,116 @@
+/** Whoever asked: where the answer to a request goes, be it an HTTP client of this door or the sender of a message. */
+import type { Readable } from 'node:stream';
+import { createMessage, type Message } from '../../broker/message.ts';
+import type { Channel } from '../../broker/port.ts';
+import { type BodyLimits, collect } from './body.ts';
+import { encodeResponse, hasBody, methodOf, type ResponseHead } from './http-message.ts';
+
+export interface Requestor {
+  /** The method of the request; it decides how its answer is read. */
+  readonly method: string;
+  /** How often the request has been given to somebody. */
+  attempts: number;
+  /** Some server has the request now. */
+  serving: boolean;
+  /** Nobody waits for the answer any more. */
+  readonly gone: boolean;
+  /** Called once when `gone` becomes true. */
+  onGone: (() => void) | undefined;
+  /** The answer; `body` may still be coming. Only the first one counts. */
+  answer(head: ResponseHead, body: Buffer | Readable): void;
+  /** An answer of the door's own. */
+  fail(status: 400 | 404 | 502 | 503 | 504, explanation: string): void;
+}
+
+/** The content type of requests and responses in messages [RFC 9112 §10.1]. */
+export const MESSAGE_HTTP = 'message/http';
+
+/** Where direct replies go; whoever knows such an address got it from the requestor. */
+const DIRECT_REPLY_PREFIX = 'amq.rabbitmq.reply-to.';
+
+/** Of a request that was withdrawn before somebody took it. */
+export function nobody(): Requestor {
+  return { method: '', attempts: 0, serving: false, gone: true, onGone: undefined, answer: () => {}, fail: () => {} };
+}
+
+export interface ReplyChannels {
+  /** The door's own, with every right: for the addresses of direct replies only. */
+  readonly door: Channel;
+  /** Of the server's user: for every other queue that a request may name. */
+  readonly server: Channel;
+}
+
+/** The sender of a message that a program published by itself; the answer is a message to its `reply-to`. */
+export class MessageRequestor implements Requestor {
+  readonly method: string;
+  onGone: (() => void) | undefined;
+  attempts: number;
+  serving = false;
+  readonly #message: Message;
+  readonly #channels: ReplyChannels;
+  readonly #limits: BodyLimits;
+  readonly #timer: NodeJS.Timeout;
+  #gone = false;
+  #answered = false;
+
+  constructor(
+    message: Message,
+    redelivered: boolean,
+    channels: ReplyChannels,
+    limits: BodyLimits & { readonly replyTimeoutMs: number },
+  ) {
+    this.method = methodOf(message.body);
+    this.attempts = redelivered ? 1 : 0;
+    this.#message = message;
+    this.#channels = channels;
+    this.#limits = limits;
+    this.#timer = setTimeout(() => this.#onLate(), limits.replyTimeoutMs).unref();
+  }
+
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  answer(head: ResponseHead, body: Buffer | Readable): void {
+    if (this.#answered) return;
+    this.#answered = true;
+    clearTimeout(this.#timer);
+    if (Buffer.isBuffer(body)) {
+      this.#reply(head, body);
+      return;
+    }
+    collect(body, this.#limits).then(
+      (all) => this.#reply(head, all),
+      () => this.#reply({ status: 502, reason: '', headers: [] }, Buffer.from('the answer broke off\n')),
+    );
+  }
+
+  fail(status: number, explanation: string): void {
+    this.answer({ status, reason: '', headers: ['Content-Type', 'text/plain'] }, Buffer.from(`${explanation}\n`));
+  }
+
+  #onLate(): void {
+    this.fail(504, 'the application did not answer in time');
+    this.#gone = true;
+    const { onGone } = this;
+    this.onGone = undefined;
+    onGone?.();
+  }
+
+  #reply(head: ResponseHead, body: Buffer): void {
+    const { replyTo, correlationId } = this.#message.properties;
+    if (replyTo === undefined) return;
+    const channel = replyTo.startsWith(DIRECT_REPLY_PREFIX) ? this.#channels.door : this.#channels.server;
+    try {
+      channel.publish(
+        createMessage({
+          routingKey: replyTo,
+          body: encodeResponse(head, body, hasBody(this.method, head.status)),
+          properties: { contentType: MESSAGE_HTTP, ...(correlationId !== undefined && { correlationId }) },
+        }),
+      );
+    } catch {
+      // The requestor has named a queue that is not there, or not his server's to write to: nobody else can be told.
+    }
+  }
+}
