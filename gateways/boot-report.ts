@@ -40,6 +40,8 @@ function tryCommand({ label, host, port }: GatewayAddress, as: TryAs): string {
       return hello(`amqp://${user}${target}${vhost === undefined ? '' : `/${vhost}`}`) ?? greet(reachable(host), port);
     case 'ws':
       return hello(`ws://${user}${target}/ws${vhost === undefined ? '' : `?vhost=${vhost}`}`) ?? knock('http', target);
+    case 'stomp':
+      return ask(reachable(host), port);
     case 'wss':
       return knock('https', target);
     default:
@@ -58,6 +60,11 @@ function hello(url: string): string | undefined {
 /** Opens an AMQP connection with nothing but Node and shows how the broker introduces itself. */
 function greet(host: string, port: number): string {
   return `node -e "net.connect(${port}, '${host}').end('AMQP\\0\\0\\t\\x01').pipe(process.stdout)"`;
+}
+
+/** Sends a STOMP client's first frame, with nobody's name in it: the answer says what the broker wants. */
+function ask(host: string, port: number): string {
+  return `node -e "net.connect(${port}, '${host}').end('CONNECT\\n\\n\\0').pipe(process.stdout)"`;
 }
 
 function knock(scheme: 'http' | 'https', target: string): string {

@@ -48,7 +48,7 @@ interface Given {
  */
 export async function readConfig(words: readonly string[], environment: Environment): Promise<Request> {
   const command = new Command('warren')
-    .description('A message broker: AMQP 0-9-1 over TCP, TLS and WebSocket.')
+    .description('A message broker: AMQP 0-9-1 and STOMP over TCP, TLS and WebSocket.')
     .version(packageVersion(), '-V, --version', 'Print the version')
     .allowExcessArguments(false)
     .addHelpText('after', HELP_END);
@@ -183,9 +183,13 @@ function contradictions(config: Config, given: ReadonlyMap<OptionName, Given>): 
   };
   if (config.tlsCertificateFile && !config.tlsKeyFile) need('tlsCertificateFile', 'tls-key-file too');
   if (config.tlsKeyFile && !config.tlsCertificateFile) need('tlsKeyFile', 'tls-certificate-file too');
+  if (config.stompDefaultPass && !config.stompDefaultUser) need('stompDefaultPass', 'stomp-default-user too');
+  if (config.stompImplicitConnect === 'on' && !config.stompDefaultUser) {
+    need('stompImplicitConnect', 'stomp-default-user and stomp-default-pass');
+  }
   if (config.tlsVerifyClient !== 'none' && !config.tlsCaFile) need('tlsVerifyClient', 'tls-ca-file');
   if (!config.tlsCertificateFile) {
-    for (const name of ['amqpsPort', 'httpsPort', 'tlsCaFile', 'tlsVerifyClient'] as const) {
+    for (const name of ['amqpsPort', 'stompsPort', 'httpsPort', 'tlsCaFile', 'tlsVerifyClient'] as const) {
       const isWanted = given.has(name) && config[name] !== 'off' && config[name] !== 'none';
       if (isWanted) need(name, 'tls-certificate-file and tls-key-file');
     }

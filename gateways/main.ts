@@ -30,6 +30,8 @@ import { openLog, type ProcessLog } from './pino-log.ts';
 import { endOnFault, endOnSignal, endWithLauncher, reloadOnSignal } from './process-end.ts';
 import { reverseHttpDoor } from './reverse-http/gateway.ts';
 import type { ReverseHttpOptions } from './reverse-http/options.ts';
+import { startStompGateway, stompWebSocketDoor } from './stomp/gateway.ts';
+import type { StompOptions } from './stomp/options.ts';
 import { loadTls, TlsError, type TlsIdentity } from './tls.ts';
 import { startWebSocketGateway } from './websocket.ts';
 
@@ -182,7 +184,7 @@ async function openDoors(
   const gateways: Gateway[] = [];
   const open = async (name: PortOption, start: (listener: ListenerOptions) => Promise<Gateway>): Promise<void> => {
     const port = config[name];
-    const isSecure = name === 'amqpsPort' || name === 'httpsPort';
+    const isSecure = name === 'amqpsPort' || name === 'stompsPort' || name === 'httpsPort';
     if (port === 'off' || (isSecure && !tls)) return;
     try {
       gateways.push(await start({ ...listenerOptions(config, log), port, ...(isSecure && tls && { tls }) }));
@@ -192,24 +194,29 @@ async function openDoors(
     }
   };
   const amqp = amqpOptions(config, log);
+  const stomp = stompOptions(config, log);
   const webSocket = {
-    doors: [amqpWebSocketDoor(broker, amqp)],
+    doors: [amqpWebSocketDoor(broker, amqp), stompWebSocketDoor(broker, stomp)],
     httpDoors: [reverseHttpDoor(broker, reverseHttpOptions(config, log))],
     origins: config.websocketOrigins,
     messageBytesMax: config.websocketMessageBytesMax,
   };
   const startAmqp = (listener: ListenerOptions): Promise<Gateway> => startAmqpGateway(broker, { ...amqp, ...listener });
+  const startStomp = (listener: ListenerOptions): Promise<Gateway> =>
+    startStompGateway(broker, { ...stomp, ...listener });
   const startWebSocket = (listener: ListenerOptions): Promise<Gateway> =>
     startWebSocketGateway({ ...listener, ...webSocket });
   await open('amqpPort', startAmqp);
   await open('amqpsPort', startAmqp);
+  await open('stompPort', startStomp);
+  await open('stompsPort', startStomp);
   await open('httpPort', startWebSocket);
   await open('httpsPort', startWebSocket);
   if (gateways.length === 0) throw new StartError('every port is off: there is nothing to do; see warren --help');
   return gateways;
 }
 
-type PortOption = 'amqpPort' | 'amqpsPort' | 'httpPort' | 'httpsPort';
+type PortOption = 'amqpPort' | 'amqpsPort' | 'stompPort' | 'stompsPort' | 'httpPort' | 'httpsPort';
 
 function listenerOptions(config: Config, log: ProcessLog): Omit<ListenerOptions, 'port' | 'tls'> {
   return {
@@ -249,6 +256,21 @@ function reverseHttpOptions(config: Config, log: ProcessLog): ReverseHttpOptions
     ...(domain !== undefined && { domain: domain.toLowerCase() }),
     ...(anonymousUser !== undefined && { anonymousUser }),
     log,
+  };
+}
+
+function stompOptions(config: Config, log: ProcessLog): StompOptions {
+  const { stompDefaultUser: username, stompDefaultPass: password = '' } = config;
+  return {
+    version: packageVersion(),
+    implicitConnect: config.stompImplicitConnect === 'on',
+    topicExchange: config.stompTopicExchange,
+    nackRequeue: config.stompNackRequeue === 'on',
+    frameBytesMax: config.stompFrameBytesMax,
+    handshakeTimeoutMs: config.handshakeTimeoutSeconds * 1000,
+    outbox: { highWaterBytes: config.outgoingBytesMax },
+    log,
+    ...(username !== undefined && { defaultLogin: { username, password } }),
   };
 }
 

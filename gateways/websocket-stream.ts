@@ -1,8 +1,10 @@
 /**
  * A WebSocket as a stream of octets, so that a door need not know whether it speaks over TCP or through a browser.
  * Binary messages in and out; their boundaries mean nothing. One write is one message; writes that pile up behind a slow
- * peer travel together. A text message ends the connection (1003). [RFC 6455]
+ * peer travel together. A text message ends the connection (1003), unless the door's protocol is text: then its octets
+ * are taken like others, and a peer that writes text is answered in text, where what is to be said is UTF-8. [RFC 6455]
  */
+import { isUtf8 } from 'node:buffer';
 import { Duplex } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
 
@@ -22,13 +24,18 @@ export class WebSocketStream {
   /** After a fault of the peer, `ws` closes with the code that names it; cutting the socket would lose that. */
   #closing = false;
 
-  /** `webSocket` must be open and must not be used by anybody else from now on. */
-  constructor(webSocket: WebSocket) {
+  readonly #takesText: boolean;
+  /** The peer's last message was text. */
+  #isText = false;
+
+  /** `webSocket` must be open and must not be used by anybody else from now on. `takesText`: text messages will do too. */
+  constructor(webSocket: WebSocket, takesText = false) {
     this.#webSocket = webSocket;
+    this.#takesText = takesText;
     this.duplex = new Duplex({
       allowHalfOpen: false,
       read: () => this.#read(),
-      write: (chunk, _encoding, callback) => webSocket.send(chunk, callback),
+      write: (chunk: Buffer, _encoding, callback) => this.#send(chunk, callback),
       writev: (entries, callback) => this.#writeAll(entries, callback),
       final: (callback) => this.#final(callback),
       destroy: (error, callback) => this.#destroy(error, callback),
@@ -55,8 +62,14 @@ export class WebSocketStream {
 
   #onMessage(data: RawData, isBinary: boolean): void {
     if (this.#closing || this.duplex.destroyed) return;
-    if (!isBinary) this.closeWith(CLOSE_UNSUPPORTED_DATA, 'binary messages only');
+    this.#isText = !isBinary;
+    if (!isBinary && !this.#takesText) this.closeWith(CLOSE_UNSUPPORTED_DATA, 'binary messages only');
     else if (!this.duplex.push(data)) this.#webSocket.pause();
+  }
+
+  /** Text that is no UTF-8, or is cut inside a letter, would end the connection: it travels as a binary message. */
+  #send(octets: Buffer, done?: WriteCallback): void {
+    this.#webSocket.send(octets, { binary: !(this.#isText && isUtf8(octets)) }, done);
   }
 
   #read(): void {
@@ -66,7 +79,7 @@ export class WebSocketStream {
   #writeAll(entries: readonly { readonly chunk: Buffer }[], callback: WriteCallback): void {
     let batch: Buffer[] = [];
     let batchBytes = 0;
-    const send = (done?: WriteCallback): void => this.#webSocket.send(Buffer.concat(batch, batchBytes), done);
+    const send = (done?: WriteCallback): void => this.#send(Buffer.concat(batch, batchBytes), done);
     for (const { chunk } of entries) {
       if (batchBytes > 0 && batchBytes + chunk.length > MERGED_BYTES_MAX) {
         send();

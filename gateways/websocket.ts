@@ -23,6 +23,8 @@ export interface WebSocketDoor {
   readonly subprotocols: readonly string[];
   /** Takes clients that ask for no subprotocol; one door at most. */
   readonly takesNone?: boolean;
+  /** Its protocol is text: clients may write text messages, and are answered in such. */
+  readonly takesText?: boolean;
   /** A sentence for whoever comes with plain HTTP: how to come in by this door. */
   readonly invitation: string;
   /** What to log about a client that began with `octets`, no HTTP, if it was looking for this door; else undefined. */
@@ -189,7 +191,7 @@ class WebSocketGateway implements Gateway {
       return;
     }
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const stream = new WebSocketStream(webSocket);
+      const stream = new WebSocketStream(webSocket, chosen.door.takesText);
       this.#streams.add(stream);
       stream.duplex.once('close', () => this.#streams.delete(stream));
       chosen.door.accept({ socket: stream.duplex, peer });

@@ -23,7 +23,7 @@ export function warren(options: WarrenOptions = {}): Peer {
     missing: () => (existsSync(MAIN) ? undefined : 'dist/gateways/main.js is not built (npm run build)'),
     version: () => `Warren ${packageVersion()} on Node ${process.versions.node}`,
     start: async () => {
-      const args = [...(options.nodeArguments ?? []), MAIN, '--amqp-port', '0', '--http-port', '0'];
+      const args = [...(options.nodeArguments ?? []), MAIN, '--amqp-port', '0', '--stomp-port', '0', '--http-port', '0'];
       const child = await startChild(process.execPath, args, { cwd: ROOT }, READY);
       const port = AMQP_ADDRESS.exec(child.output)?.[1];
       if (port === undefined) {

@@ -38,7 +38,7 @@ export class WarrenProcess {
   /** Starts it, without waiting for anything; `stop` it, or see that it ends. */
   constructor(options: WarrenProcessOptions = {}) {
     const { flags = [], environment = {}, throughShell = false } = options;
-    const command = [process.execPath, MAIN, '--amqp-port=0', '--http-port=0', '--data-dir=none', ...flags];
+    const command = [process.execPath, MAIN, '--amqp-port=0', '--stomp-port=0', '--http-port=0', '--data-dir=none', ...flags];
     const [program = '', ...args] = throughShell ? ['sh', '-c', '"$0" "$@"; exit $?', ...command] : command;
     this.child = spawn(program, args, {
       cwd: ROOT,

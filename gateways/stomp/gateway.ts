@@ -1,0 +1,61 @@
+/** The STOMP door: TCP or TLS through a listener, or a WebSocket. */
+import type { Broker } from '../../broker/port.ts';
+import type { Gateway, GatewayAddress, Transport } from '../gateway.ts';
+import { type Listener, type ListenerOptions, listen } from '../listener.ts';
+import type { WebSocketDoor } from '../websocket.ts';
+import { StompConnection } from './connection.ts';
+import { resolveOptions, type StompOptions } from './options.ts';
+
+export type StompGatewayOptions = StompOptions & ListenerOptions;
+
+/** Lets one peer in, whatever its transport; the connection lives and ends by itself. */
+export function acceptStomp(broker: Broker, transport: Transport, options: StompOptions = {}): void {
+  new StompConnection(broker, transport, resolveOptions(options), () => {});
+}
+
+/** The door for WebSocket clients: browsers mostly, which write text messages. */
+export function stompWebSocketDoor(broker: Broker, options: StompOptions = {}): WebSocketDoor {
+  return {
+    subprotocols: ['v12.stomp', 'v11.stomp', 'v10.stomp'],
+    takesText: true,
+    invitation: 'For STOMP connect to /ws with the subprotocol "v12.stomp", for instance with @stomp/stompjs.',
+    accept: (transport) => acceptStomp(broker, transport, options),
+  };
+}
+
+/** Starts a door on one port: TLS if `options.tls` is given, plain otherwise. Rejects with ListenError. */
+export async function startStompGateway(broker: Broker, options: StompGatewayOptions): Promise<Gateway> {
+  const resolved = resolveOptions(options);
+  const connections = new Set<StompConnection>();
+  const listener = await listen({
+    ...options,
+    onConnection(transport) {
+      const connection = new StompConnection(broker, transport, resolved, () => connections.delete(connection));
+      connections.add(connection);
+    },
+  });
+  return new StompGateway(listener, options.tls === undefined ? 'stomp' : 'stomps', connections);
+}
+
+class StompGateway implements Gateway {
+  readonly name = 'stomp';
+  readonly addresses: readonly GatewayAddress[];
+  readonly #listener: Listener;
+  readonly #connections: ReadonlySet<StompConnection>;
+
+  constructor(listener: Listener, label: string, connections: ReadonlySet<StompConnection>) {
+    this.#listener = listener;
+    this.#connections = connections;
+    this.addresses = [{ label, ...listener.address }];
+  }
+
+  stopAccepting(): void {
+    this.#listener.stopAccepting();
+  }
+
+  async close(): Promise<void> {
+    this.stopAccepting();
+    for (const connection of this.#connections) connection.shutDown();
+    await this.#listener.close();
+  }
+}
