@@ -23,9 +23,12 @@ import type { Topology } from './topology.ts';
 export interface BrokerOptions {
   /** Shown as the cluster name; default `warren@localhost`. */
   readonly name?: string;
-  /** The virtual host that exists from the start, and that `connect` enters; default `/`. */
+  /** The virtual host that a new broker begins with, and that `connect` enters; default `/`. */
   readonly defaultVhost?: string;
-  /** The user that exists from the start, with every right in the default virtual host; default guest, guest. */
+  /**
+   * The user that a new broker begins with, with every right in the default virtual host; default guest, guest. A broker
+   * whose data folder knows a user, a virtual host or a permission is not new: who may enter is said there.
+   */
   readonly defaultUser?: string;
   readonly defaultPassword?: string;
   /** Users that may only come from this machine; default guest. */

@@ -35,7 +35,17 @@ export interface Option<Value> {
   readonly group: Group;
 }
 
-type Group = 'General' | 'Storage' | 'Listening' | 'TLS' | 'AMQP' | 'STOMP' | 'WebSocket' | 'Reverse HTTP' | 'Users' | 'Limits';
+type Group =
+  | 'General'
+  | 'Storage'
+  | 'Listening'
+  | 'TLS'
+  | 'AMQP'
+  | 'STOMP'
+  | 'WebSocket'
+  | 'Reverse HTTP'
+  | 'Users'
+  | 'Limits';
 
 function option<Value>(
   group: Group,
@@ -186,7 +196,12 @@ export const OPTIONS = {
     'off',
     'Whether a client may begin without CONNECT, as the default user',
   ),
-  stompTopicExchange: option('STOMP', text('exchange'), 'amq.topic', 'Exchange behind destinations of the form /topic/'),
+  stompTopicExchange: option(
+    'STOMP',
+    text('exchange'),
+    'amq.topic',
+    'Exchange behind destinations of the form /topic/',
+  ),
   stompNackRequeue: option(
     'STOMP',
     choice('switch', ['on', 'off']),
@@ -255,14 +270,14 @@ export const OPTIONS = {
     'Hosts to which users may have requests relayed; none turns the relay off',
   ),
 
-  defaultUser: option('Users', text('name'), 'guest', 'User that exists from the start, with every right', {
+  defaultUser: option('Users', text('name'), 'guest', 'User that a new broker begins with, with every right', {
     alsoFrom: ['RABBITMQ_DEFAULT_USER'],
   }),
   defaultPass: option('Users', text('password'), 'guest', 'Password of that user', {
     alsoFrom: ['RABBITMQ_DEFAULT_PASS'],
     secret: true,
   }),
-  defaultVhost: option('Users', text('name'), '/', 'Virtual host that exists from the start', {
+  defaultVhost: option('Users', text('name'), '/', 'Virtual host that a new broker begins with', {
     alsoFrom: ['RABBITMQ_DEFAULT_VHOST'],
   }),
   loopbackUsers: option('Users', list('names', 'user names'), ['guest'], 'Users that may come from this machine only'),
