@@ -8,7 +8,7 @@
  */
 import { join } from 'node:path';
 import type { Files, OpenFile } from './files.ts';
-import { StoreError, storeErrorOf } from './store-error.ts';
+import { printable, StoreError, storeErrorOf } from './store-error.ts';
 
 /** Name of the file. */
 export const FORMAT_FILE = 'FORMAT';
@@ -18,9 +18,6 @@ export const NEXT_FORMAT_FILE = 'FORMAT.new';
 
 /** A longer FORMAT is none, octets. */
 export const FORMAT_BYTES_MAX = 4096;
-
-/** Characters of `writtenBy` that are shown. */
-const WRITER_CHARACTERS_MAX = 60;
 
 /** Brings a data folder from the format `from` to the format `from + 1`. */
 export interface FormatStep {
@@ -155,11 +152,6 @@ function parseFormat(text: string): Format | string {
   const writtenBy: unknown = 'writtenBy' in said ? said.writtenBy : undefined;
   if (typeof format !== 'number' || !Number.isSafeInteger(format) || format < 1) return 'no number of a format';
   return { format, writtenBy: typeof writtenBy === 'string' ? printable(writtenBy) : 'an unknown version' };
-}
-
-/** Text of a stranger for a message on a terminal. */
-function printable(text: string): string {
-  return text.replace(/[^ -~]/g, '?').slice(0, WRITER_CHARACTERS_MAX);
 }
 
 async function readText(path: string, files: Files): Promise<string> {

@@ -48,3 +48,11 @@ export function failureText(error: unknown): string {
 export function storeErrorOf(error: unknown, doing: string, path: string): StoreError {
   return error instanceof StoreError ? error : new StoreError(path, `${doing} ${path}: ${failureText(error)}`, error);
 }
+
+/** Characters of a stranger's text that are shown. */
+const SHOWN_CHARACTERS_MAX = 60;
+
+/** Text of a stranger as a message for a terminal may hold it. */
+export function printable(text: string): string {
+  return text.replace(/[^ -~]/g, '?').slice(0, SHOWN_CHARACTERS_MAX);
+}
