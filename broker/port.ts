@@ -275,6 +275,9 @@ export interface Broker {
    * `timeoutMs` (default 5000).
    */
   drain(timeoutMs?: number): Promise<void>;
-  /** Second half: closes every connection with connection-forced and forgets everything. Idempotent. */
+  /**
+   * Second half: closes every connection with connection-forced, and stops. What outlives the process is on disk and the
+   * data folder free for the next one when it resolves; it rejects when that cannot be had. Idempotent.
+   */
   close(): Promise<void>;
 }

@@ -1,7 +1,7 @@
 /**
  * The administrator's side of the port: users, virtual hosts, permissions, policies, limits, definitions, alarms. The
  * model behind the HTTP API and command line of later gateways. Every verb that changes something takes effect for
- * open connections too. Names are unique; putting what exists replaces it. Unknown names throw not-found; a value
+ * open connections too, and resolves when the change is on disk, if the broker has a data folder. Names are unique; putting what exists replaces it. Unknown names throw not-found; a value
  * that cannot be throws precondition-failed with a text that names it.
  */
 import type { FieldTable } from '../fields.ts';
