@@ -1,8 +1,9 @@
 /**
  * The administrator's side of the port: users, virtual hosts, permissions, policies, limits, definitions, alarms. The
  * model behind the HTTP API and command line of later gateways. Every verb that changes something takes effect for
- * open connections too, and resolves when the change is on disk, if the broker has a data folder. Names are unique; putting what exists replaces it. Unknown names throw not-found; a value
- * that cannot be throws precondition-failed with a text that names it.
+ * open connections too, and resolves when the change is on disk, if the broker has a data folder. Names are unique;
+ * putting what exists replaces it. Unknown names throw not-found; a value that cannot be throws precondition-failed with
+ * a text that names it.
  */
 import type { FieldTable } from '../fields.ts';
 import type { Alarm, PeerInfo } from '../port.ts';
