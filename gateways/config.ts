@@ -187,9 +187,12 @@ function contradictions(config: Config, given: ReadonlyMap<OptionName, Given>): 
   if (config.stompImplicitConnect === 'on' && !config.stompDefaultUser) {
     need('stompImplicitConnect', 'stomp-default-user and stomp-default-pass');
   }
+  if (config.xmppComponents.length > 0 && !(config.xmppComponentSecret && config.xmppComponentUser)) {
+    need('xmppComponents', 'xmpp-component-secret and xmpp-component-user');
+  }
   if (config.tlsVerifyClient !== 'none' && !config.tlsCaFile) need('tlsVerifyClient', 'tls-ca-file');
   if (!config.tlsCertificateFile) {
-    for (const name of ['amqpsPort', 'stompsPort', 'httpsPort', 'tlsCaFile', 'tlsVerifyClient'] as const) {
+    for (const name of ['amqpsPort', 'stompsPort', 'xmppsPort', 'httpsPort', 'tlsCaFile', 'tlsVerifyClient'] as const) {
       const isWanted = given.has(name) && config[name] !== 'off' && config[name] !== 'none';
       if (isWanted) need(name, 'tls-certificate-file and tls-key-file');
     }

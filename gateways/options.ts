@@ -42,6 +42,7 @@ type Group =
   | 'TLS'
   | 'AMQP'
   | 'STOMP'
+  | 'XMPP'
   | 'WebSocket'
   | 'Reverse HTTP'
   | 'Users'
@@ -126,6 +127,8 @@ export const OPTIONS = {
   amqpsPort: option('Listening', PORT, 5671, 'Port for AMQP 0-9-1 over TLS, when there is a certificate'),
   stompPort: option('Listening', PORT, 61613, 'Port for STOMP'),
   stompsPort: option('Listening', PORT, 61614, 'Port for STOMP over TLS, when there is a certificate'),
+  xmppPort: option('Listening', PORT, 5222, 'Port for XMPP clients, with STARTTLS when there is a certificate'),
+  xmppsPort: option('Listening', PORT, 5223, 'Port for XMPP clients over TLS, when there is a certificate'),
   httpPort: option('Listening', PORT, 15674, 'Port for WebSocket clients of every protocol'),
   httpsPort: option('Listening', PORT, 15673, 'Port for WebSocket clients over TLS, when there is a certificate'),
   connectionsMax: option(
@@ -207,6 +210,48 @@ export const OPTIONS = {
     choice('switch', ['on', 'off']),
     'on',
     'Whether a NACK without the header requeue puts the message back into its queue',
+  ),
+
+  xmppUserDomain: option('XMPP', text('domain'), 'localhost', 'Domain of the users: guest is guest@localhost'),
+  xmppDomains: option(
+    'XMPP',
+    list('domains', 'domains like broker.localhost, or staging.localhost=/staging for another virtual host'),
+    ['broker.localhost'],
+    'Domains in which the exchanges of a virtual host are contacts',
+  ),
+  xmppWithoutTls: option(
+    'XMPP',
+    choice('who', ['loopback', 'everyone', 'nobody']),
+    'loopback',
+    'Who may log in without TLS; loopback is this machine',
+  ),
+  xmppStanzaBytesMax: option(
+    'XMPP',
+    integer('octets', 10_000, 16 * MEBIBYTE),
+    256 * 1024,
+    'Largest stanza, in and out',
+  ),
+  xmppResumeSeconds: option('XMPP', integer('seconds', 0, 3600), 300, 'How long a lost stream may be resumed'),
+  xmppComponents: option(
+    'XMPP',
+    list('domains', 'domains like broker.example.org, or broker.example.org=/vhost'),
+    [],
+    'Domains that Warren serves as a component of another XMPP server',
+  ),
+  xmppComponentServer: option(
+    'XMPP',
+    text('address', 'a name or address with a port'),
+    '127.0.0.1:5347',
+    'Where that server takes its components (Prosody 5347, ejabberd as configured)',
+  ),
+  xmppComponentSecret: {
+    ...optional('XMPP', text('secret'), 'What the server and its component both know'),
+    secret: true,
+  },
+  xmppComponentUser: optional(
+    'XMPP',
+    text('name'),
+    'User of the broker with whose rights the users of that server act',
   ),
 
   websocketOrigins: option(
