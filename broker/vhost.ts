@@ -370,7 +370,7 @@ export class VirtualHost implements QueueHost {
   stop(): void {
     for (const queue of this.queues.values()) queue.close('shutdown');
     this.queues.clear();
-    this.router.delayed.drop();
+    this.router.stop();
     this.exchanges.clear();
     this.routesRevision++;
   }

@@ -117,6 +117,13 @@ export class Router {
     }
   }
 
+  /** The process ends: who has died and is not buried, and who waits for his time, stays in custody as it is stored. */
+  stop(): void {
+    this.#waiting = [];
+    this.#next = 0;
+    this.delayed.drop();
+  }
+
   #buryAll(): void {
     for (let count = 0; count < DEATHS_PER_TURN_MAX; count++) {
       if (this.#buryNext()) continue;
