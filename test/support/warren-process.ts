@@ -4,13 +4,18 @@ import { join } from 'node:path';
 import { eventually } from './eventually.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
-const MAIN = join(ROOT, 'dist/gateways/main.js');
+/** The built program. */
+export const MAIN = join(ROOT, 'dist/gateways/main.js');
 
 export interface WarrenProcessOptions {
-  /** Further flags; ports are free ones and nothing is kept on disk unless they say otherwise. */
+  /** Further flags; ports are free ones unless they say otherwise. */
   readonly flags?: readonly string[];
   /** The environment beside PATH. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Default: none; null: the program's own default. */
+  readonly dataDir?: string | null;
+  /** Default: the root of the project. */
+  readonly cwd?: string;
   /** With a shell in between, as `npm start` has it; signals and exit code are then the shell's. */
   readonly throughShell?: boolean;
 }
@@ -37,11 +42,12 @@ export class WarrenProcess {
 
   /** Starts it, without waiting for anything; `stop` it, or see that it ends. */
   constructor(options: WarrenProcessOptions = {}) {
-    const { flags = [], environment = {}, throughShell = false } = options;
-    const command = [process.execPath, MAIN, '--amqp-port=0', '--stomp-port=0', '--http-port=0', '--data-dir=none', ...flags];
+    const { flags = [], environment = {}, cwd = ROOT, dataDir = 'none', throughShell = false } = options;
+    const data = dataDir === null ? [] : [`--data-dir=${dataDir}`];
+    const command = [process.execPath, MAIN, '--amqp-port=0', '--stomp-port=0', '--http-port=0', ...data, ...flags];
     const [program = '', ...args] = throughShell ? ['sh', '-c', '"$0" "$@"; exit $?', ...command] : command;
     this.child = spawn(program, args, {
-      cwd: ROOT,
+      cwd,
       env: { PATH: process.env.PATH ?? '', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
