@@ -97,8 +97,14 @@ export async function createBrokerOn(
   const log = new DefinitionLog(store);
   const parts = makeParts(options, store, log);
   watch.raiseAt(parts.engine);
-  await restore(log, parts);
-  if (isNew(parts)) await makeDefaults(parts, { vhost: defaultVhost, user, password });
+  try {
+    await restore(log, parts);
+    if (isNew(parts)) await makeDefaults(parts, { vhost: defaultVhost, user, password });
+  } catch (error) {
+    // Nothing of what has been restored may fall due any more.
+    parts.engine.close();
+    throw error;
+  }
   return new InProcessBroker(options, store, parts);
 }
 

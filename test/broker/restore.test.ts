@@ -3,6 +3,7 @@ import { createBrokerOn } from '../../broker/broker.ts';
 import { RestoreError } from '../../broker/definition-log.ts';
 import { memoryStore } from '../../broker/memory-store.ts';
 import type { Definition, DefinitionKind, Store } from '../../broker/store.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 
 const VHOST: Definition = { kind: 'vhost', key: ['/'], value: { name: '/' } };
 
@@ -79,6 +80,16 @@ describe('a definition that cannot be restored', () => {
       message: expect.stringContaining(`cannot restore the ${name} from the data folder: `),
     });
     // Neither it nor the messages of the others have been let go of.
+    expect(told).toEqual([]);
+  });
+});
+
+describe('a restore that fails', () => {
+  it('leaves nothing behind that would fall due', async () => {
+    const clock = new ManualClock();
+    const { store, told } = storeWith(VHOST, queue('short', { 'x-expires': 10 }), queue('bad', { 'x-expires': 0 }));
+    await expect(createBrokerOn(store, { clock })).rejects.toBeInstanceOf(RestoreError);
+    expect(clock.timerCount).toBe(0);
     expect(told).toEqual([]);
   });
 });
