@@ -25,8 +25,6 @@ export async function restore(log: DefinitionLog, parts: BrokerParts): Promise<v
     queue: (queue) => engine.requireVhost(queue.vhost).restoreQueue(queue),
     binding: ({ vhost, ...binding }) => engine.bind(vhost, binding),
   });
-  // The predeclared exchanges were there before the policies.
-  for (const { name } of engine.vhosts()) engine.applyPolicies(name);
   await engine.restoreMessages();
 }
 

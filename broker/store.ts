@@ -11,14 +11,17 @@
  */
 import type { Message } from './message.ts';
 
-/** What exists by declaration and outlives the process. In the order in which they must be restored. */
+/**
+ * What exists by declaration and outlives the process. In the order in which they must be restored: policies first, for
+ * they hold for the exchanges that a virtual host is made with.
+ */
 export const DEFINITION_KINDS = [
+  'policy',
+  'operator-policy',
   'vhost',
   'user',
   'permission',
   'topic-permission',
-  'policy',
-  'operator-policy',
   'parameter',
   'global-parameter',
   'exchange',

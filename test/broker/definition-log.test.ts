@@ -108,7 +108,7 @@ describe('replaying', () => {
       binding: restore,
     };
     log.replay(restorers);
-    expect(seen).toEqual(['v1', 'v2', 'p', 'b']);
+    expect(seen).toEqual(['p', 'v1', 'v2', 'b']);
     expect(told).toEqual([]);
     log.define('vhost', { name: 'later' });
     expect(told).toHaveLength(1);
