@@ -1,0 +1,100 @@
+/**
+ * What the store has been told and has not written yet: what one commit will hold. Nothing is encoded here, and nothing of
+ * the log's state has changed: a custody that ends in the batch in which it began leaves no trace.
+ */
+import type { Message } from '../message.ts';
+import type { Custody, SyncWaiter } from '../store.ts';
+import type { DefinitionChange } from './definition-table.ts';
+import { LogRecord } from './log-record.ts';
+import type { Segment } from './segment.ts';
+import type { StoredHolder } from './stored-holder.ts';
+import type { StoredPage } from './stored-page.ts';
+
+/** What a message takes in a record besides properties and body, about; octets. */
+const MESSAGE_OVERHEAD_BYTES = 32;
+
+/** What a settled custody takes in a record at most, about; octets. */
+const SETTLED_BYTES = 4;
+
+/** A custody as it was written, to be written again. */
+export interface MovedCustody extends Custody {
+  returnCount: number;
+  heldUntilMs: number;
+}
+
+/** What the cleaner moves: written again with the batch if it is still live then. */
+export interface Moved {
+  readonly custody: MovedCustody;
+  readonly message: Message;
+  readonly survives: boolean;
+  readonly from: Segment;
+  readonly fromSlot: number;
+}
+
+export class Batch {
+  /** Grows with every batch. */
+  readonly number: number;
+  /** Where what begins here will be. A custody's slot is its index in `custodies`. */
+  readonly record = new LogRecord();
+  readonly custodies: (Custody | undefined)[] = [];
+  readonly messages: (Message | undefined)[] = [];
+  readonly survives: boolean[] = [];
+  /** Custodies that have not ended again. */
+  liveCount = 0;
+  readonly settledRecords: LogRecord[] = [];
+  readonly settledSlots: number[] = [];
+  readonly settledPages: StoredPage[] = [];
+  readonly amended: Custody[] = [];
+  readonly amendedRecords: LogRecord[] = [];
+  readonly delivered: StoredHolder[] = [];
+  readonly definitions: DefinitionChange[] = [];
+  /** In the order of slots of the segment they come from. */
+  moved: readonly Moved[] = [];
+  readonly waiters: SyncWaiter[] = [];
+  /** About what it takes in the log; octets. */
+  bytes = 0;
+  /** A checkpoint is to be written even if nothing else is. */
+  hasCheckpoint = false;
+
+  constructor(number: number) {
+    this.number = number;
+  }
+
+  /** Nothing to write. */
+  get isEmpty(): boolean {
+    return (
+      this.liveCount === 0 &&
+      this.settledSlots.length === 0 &&
+      this.settledPages.length === 0 &&
+      this.amended.length === 0 &&
+      this.delivered.length === 0 &&
+      this.definitions.length === 0 &&
+      this.moved.length === 0 &&
+      !this.hasCheckpoint
+    );
+  }
+
+  admit(custody: Custody, message: Message, survives: boolean): void {
+    custody.record = this.record;
+    custody.slot = this.custodies.length;
+    this.custodies.push(custody);
+    this.messages.push(message);
+    this.survives.push(survives);
+    this.liveCount++;
+    this.bytes += message.bodyEnd - message.propertiesStart + MESSAGE_OVERHEAD_BYTES;
+  }
+
+  /** A custody that began in this batch ends. */
+  cancel(slot: number): void {
+    this.custodies[slot] = undefined;
+    this.messages[slot] = undefined;
+    this.liveCount--;
+  }
+
+  /** A custody that began in an earlier batch, or an earlier process, ends. */
+  settle(record: LogRecord, slot: number): void {
+    this.settledRecords.push(record);
+    this.settledSlots.push(slot);
+    this.bytes += SETTLED_BYTES;
+  }
+}

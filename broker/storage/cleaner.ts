@@ -1,0 +1,5 @@
+/** Reclaims the space of settled messages. */
+export class Cleaner {
+  onCommitted(): void {}
+  stop(): void {}
+}

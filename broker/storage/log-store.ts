@@ -1,0 +1,332 @@
+/**
+ * The durable store: gathers what it is told into batches, each of which becomes one record of the log.
+ *
+ * Nothing is encoded, looked up or allocated per message when the store is told of it: a custody and its message join two
+ * arrays. The batch is encoded when the commit before it is through: at the end of the turn when somebody waits, within
+ * `LAZY_MS` when nobody does.
+ */
+import { assert, callOut } from '../assert.ts';
+import type { CancelTimer, Clock } from '../clock.ts';
+import type { Message } from '../message.ts';
+import type {
+  Custody,
+  Definition,
+  DefinitionKind,
+  DefinitionValue,
+  Holder,
+  Page,
+  Restored,
+  RestoredHolder,
+  Store,
+  SyncWaiter,
+} from '../store.ts';
+import { Batch, type Moved } from './batch.ts';
+import type { Cleaner } from './cleaner.ts';
+import type { Commits } from './commits.ts';
+import { definitionMade } from './definition-table.ts';
+import type { LogRecord } from './log-record.ts';
+import type { LogState } from './log-state.ts';
+import type { PageLoader } from './page-loader.ts';
+import type { Recovery } from './recovery.ts';
+import { StoreError } from './store-error.ts';
+import { StoredHolder } from './stored-holder.ts';
+import { PageSlots, StoredPage } from './stored-page.ts';
+
+/** How long something may wait to be written when nobody waits for it; milliseconds. */
+export const LAZY_MS = 5;
+
+/** A batch of about so many octets is written without delay, and what the next turns tell goes into another one. */
+export const BATCH_BYTES = 4 * 1024 * 1024;
+
+/** A turn that tells more than this is not stored as a whole; octets. A record has to fit into 4 GiB. */
+export const TURN_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** How long `close` tries to store what is left; milliseconds. */
+export const CLOSE_MS = 10_000;
+
+export interface LogStoreOptions {
+  readonly state: LogState;
+  readonly commits: Commits;
+  readonly loader: PageLoader;
+  readonly recovery: Recovery;
+  readonly clock: Clock;
+  readonly residentBytesMax: number;
+  /** The data folder, for errors. */
+  readonly path: string;
+  /** Lets go of everything else; `isComplete`: all that the store was told is on disk. Never rejects. */
+  readonly onClose: (isComplete: boolean) => Promise<void>;
+  /** Custodies and pages that nobody has asked for have been dropped. */
+  readonly onDropped: (count: number, holders: number) => void;
+}
+
+export class LogStore implements Store {
+  readonly durable = true;
+  residentBytes = 0;
+  readonly residentBytesMax: number;
+  readonly #options: LogStoreOptions;
+  readonly #state: LogState;
+  readonly #commits: Commits;
+  readonly #clock: Clock;
+  #open = new Batch(1);
+  /** Batches that are full and wait for their commit. */
+  readonly #sealed: Batch[] = [];
+  /** A commit begins at the end of the turn. */
+  #isDue = false;
+  /** The open batch is to be sealed at the end of the turn. */
+  #isSealing = false;
+  #cancelLazy: CancelTimer | undefined;
+  #recovery: Recovery | undefined;
+  #cleaner: Cleaner | undefined;
+  #closing: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(options: LogStoreOptions) {
+    this.#options = options;
+    this.#state = options.state;
+    this.#commits = options.commits;
+    this.#clock = options.clock;
+    this.#recovery = options.recovery;
+    this.residentBytesMax = options.residentBytesMax;
+  }
+
+  /** Space is reclaimed by `cleaner` from now on. */
+  cleanWith(cleaner: Cleaner): void {
+    this.#cleaner = cleaner;
+  }
+
+  get batch(): number {
+    return this.#open.number;
+  }
+
+  definitions(kind: DefinitionKind): readonly Definition[] {
+    return this.#state.definitions.ofKind(kind);
+  }
+
+  define(kind: DefinitionKind, key: readonly string[], value: DefinitionValue): void {
+    this.#open.definitions.push(definitionMade(kind, key, value));
+    this.#lazily();
+  }
+
+  undefine(kind: DefinitionKind, key: readonly string[]): void {
+    this.#open.definitions.push({ kind, key, octets: undefined });
+    this.#lazily();
+  }
+
+  holder(): Holder {
+    return new StoredHolder(++this.#state.lastHolder);
+  }
+
+  restore(id: number): RestoredHolder {
+    const recovered = this.#recovery?.take(id);
+    if (recovered !== undefined) return recovered;
+    this.#state.lastHolder = Math.max(this.#state.lastHolder, id);
+    return { holder: new StoredHolder(id), pages: [], held: [], lastPosition: 0 };
+  }
+
+  restored(): void {
+    const recovery = this.#recovery;
+    if (recovery === undefined) return;
+    this.#recovery = undefined;
+    const dropped = recovery.rest();
+    let count = 0;
+    for (const { pages, held } of dropped) {
+      for (const page of [...pages, ...held]) {
+        count += page.count;
+        this.settlePage(page);
+      }
+    }
+    if (count > 0) this.#options.onDropped(count, dropped.length);
+    if (recovery.isChanged) {
+      this.#open.hasCheckpoint = true;
+      this.#lazily();
+    }
+  }
+
+  admit(custody: Custody, message: Message, survives: boolean): void {
+    const open = this.#open;
+    open.admit(custody, message, survives);
+    (custody.holder as StoredHolder).live++;
+    if (open.bytes > BATCH_BYTES) this.#overflow();
+    else this.#lazily();
+  }
+
+  settle(custody: Custody): void {
+    const record = custody.record as LogRecord;
+    const open = this.#open;
+    custody.record = undefined;
+    (custody.holder as StoredHolder).live--;
+    if (record === open.record) open.cancel(custody.slot);
+    else {
+      open.settle(record, custody.slot);
+      this.#lazily();
+    }
+  }
+
+  amend(custody: Custody): void {
+    const record = custody.record as LogRecord;
+    // Until it is encoded it is read as it is then.
+    if (record.segment === undefined) return;
+    this.#open.amended.push(custody);
+    this.#open.amendedRecords.push(record);
+    this.#lazily();
+  }
+
+  delivered(holder: Holder): void {
+    holder.dirty = true;
+    this.#open.delivered.push(holder as StoredHolder);
+    this.#lazily();
+  }
+
+  page(holder: Holder, custodies: readonly Custody[], bodyBytes: number): Page {
+    const slots = new PageSlots();
+    let expiresAtMs = Number.POSITIVE_INFINITY;
+    for (const { record, slot, expiresAtMs: expires } of custodies) {
+      const { segment, firstSlot } = record as LogRecord;
+      assert(segment !== undefined, 'what is paged out has been written');
+      slots.add(segment, firstSlot + slot);
+      if (expires < expiresAtMs) expiresAtMs = expires;
+    }
+    const first = custodies[0];
+    const last = custodies[custodies.length - 1];
+    assert(first !== undefined && last !== undefined, 'a page has messages');
+    return new StoredPage(
+      {
+        holder: holder as StoredHolder,
+        priority: first.priority,
+        bodyBytes,
+        firstPosition: first.position,
+        lastPosition: last.position,
+        expiresAtMs,
+      },
+      slots,
+    );
+  }
+
+  load(page: Page): Promise<readonly Restored[]> {
+    const stored = page as StoredPage;
+    // What has ended since it was handed out for the first time must be known to the state.
+    if (stored.handedOut) return this.synced().then(() => this.#options.loader.load(stored));
+    return this.#options.loader.load(stored);
+  }
+
+  settlePage(page: Page): void {
+    const stored = page as StoredPage;
+    if (stored.handedOut || stored.settled) return;
+    stored.settled = true;
+    stored.holder.live -= stored.count;
+    this.#open.settledPages.push(stored);
+    this.#lazily();
+  }
+
+  /** What the cleaner has read goes into the next commit. */
+  move(moved: readonly Moved[], waiter: SyncWaiter): void {
+    const open = this.#open;
+    open.moved = open.moved.length === 0 ? moved : [...open.moved, ...moved];
+    open.waiters.push(waiter);
+    this.#lazily();
+  }
+
+  whenSynced(waiter: SyncWaiter): void {
+    this.#open.waiters.push(waiter);
+    this.#soon();
+  }
+
+  synced(): Promise<void> {
+    if (!this.#commits.isBusy && this.#sealed.length === 0 && this.#open.isEmpty && this.#open.waiters.length === 0) {
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => this.whenSynced({ onSynced: resolve }));
+  }
+
+  /** A commit begins within `LAZY_MS`. */
+  #lazily(): void {
+    if (this.#isDue || this.#cancelLazy !== undefined || this.#commits.isBusy) return;
+    this.#cancelLazy = this.#clock.schedule(LAZY_MS, this.#onLazy);
+  }
+
+  readonly #onLazy = (): void => {
+    this.#cancelLazy = undefined;
+    this.#soon();
+  };
+
+  /** A commit begins at the end of the turn, or when the one under way is through. */
+  #soon(): void {
+    if (this.#isDue || this.#commits.isBusy) return;
+    this.#isDue = true;
+    this.#cancelLazy?.();
+    this.#cancelLazy = undefined;
+    this.#clock.defer(this.#onDue);
+  }
+
+  readonly #onDue = (): void => {
+    this.#isDue = false;
+    if (!this.#commits.isBusy && !this.#isClosed) this.#commit();
+  };
+
+  /** The open batch is large. */
+  #overflow(): void {
+    if (this.#open.bytes > TURN_BYTES_MAX) {
+      this.#seal();
+      this.#soon();
+    } else if (!this.#commits.isBusy) this.#soon();
+    else if (!this.#isSealing) {
+      this.#isSealing = true;
+      this.#clock.defer(this.#onTurnEnd);
+    }
+  }
+
+  readonly #onTurnEnd = (): void => {
+    this.#isSealing = false;
+    if (this.#open.bytes > BATCH_BYTES) this.#seal();
+  };
+
+  #seal(): void {
+    this.#sealed.push(this.#open);
+    this.#open = new Batch(this.#open.number + 1);
+  }
+
+  #commit(): void {
+    if (this.#sealed.length === 0) this.#seal();
+    const batch = this.#sealed.shift();
+    assert(batch !== undefined, 'there is a batch');
+    if (batch.isEmpty) this.#finish(batch);
+    else this.#commits.begin(batch, () => this.#finish(batch));
+  }
+
+  #finish(batch: Batch): void {
+    for (const waiter of batch.waiters) callOut(() => waiter.onSynced());
+    const { waiters, bytes, isEmpty } = this.#open;
+    if (this.#sealed.length > 0 || waiters.length > 0 || bytes > BATCH_BYTES) this.#soon();
+    else if (!isEmpty) this.#lazily();
+    this.#cleaner?.onCommitted();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#cleaner?.stop();
+    const isComplete = await this.#lastCommit();
+    this.#isClosed = true;
+    await this.#options.onClose(isComplete);
+    if (!isComplete) {
+      throw new StoreError(
+        this.#options.path,
+        `${this.#options.path}: what was not confirmed yet could not be stored within ${CLOSE_MS / 1000} s`,
+      );
+    }
+  }
+
+  /** Whether everything could be stored in time. */
+  #lastCommit(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const cancel = this.#clock.schedule(CLOSE_MS, () => resolve(false));
+      void this.synced().then(() => {
+        cancel();
+        resolve(true);
+      });
+    });
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * The file `mark`: how far the log is on disk, and whether it was ended in an orderly way. It is not part of what is
+ * stored and is not synced but at the end: it tells damage at the end of the log from a commit that nobody was told of.
+ *
+ * Two copies of 32 octets, written in turns, little-endian:
+ *
+ * ```
+ * 0 magic "WRNM"   4 segment   8 octets of it, 64 bits   16 sequence of its last record, 64 bits   24 1: ended   28 CRC-32
+ * ```
+ */
+import { crc32 } from 'node:zlib';
+import type { OpenFile } from './files.ts';
+
+/** Name of the file within the data folder. */
+export const MARK_FILE = 'mark';
+
+/** Octets of the file. */
+export const MARK_BYTES = 64;
+
+const COPY_BYTES = 32;
+const CHECKED_BYTES = 28;
+const MAGIC = 0x4d4e5257;
+
+/** How far the log is on disk, at least. */
+export interface MarkedEnd {
+  readonly segment: number;
+  readonly bytes: number;
+  readonly sequence: number;
+  /** The process that wrote it had nothing left to write. */
+  readonly isClosed: boolean;
+}
+
+/** What the octets of the file say: the later one of its copies; undefined when there is none. */
+export function decodeMark(octets: Buffer): MarkedEnd | undefined {
+  const marks = [0, COPY_BYTES].map((at) => decodeCopy(octets.subarray(at, at + COPY_BYTES)));
+  return marks.reduce((a, b) => (a === undefined || (b !== undefined && isLater(b, a)) ? b : a));
+}
+
+function isLater(a: MarkedEnd, b: MarkedEnd): boolean {
+  return a.sequence !== b.sequence ? a.sequence > b.sequence : a.isClosed;
+}
+
+function decodeCopy(octets: Buffer): MarkedEnd | undefined {
+  if (octets.length < COPY_BYTES || octets.readUInt32LE(0) !== MAGIC) return undefined;
+  if (crc32(octets.subarray(0, CHECKED_BYTES)) !== octets.readUInt32LE(CHECKED_BYTES)) return undefined;
+  return {
+    segment: octets.readUInt32LE(4),
+    bytes: octets.readUInt32LE(8) + octets.readUInt32LE(12) * 2 ** 32,
+    sequence: octets.readUInt32LE(16) + octets.readUInt32LE(20) * 2 ** 32,
+    isClosed: octets.readUInt32LE(24) === 1,
+  };
+}
+
+/** The octets of one copy. */
+export function encodeMark({ segment, bytes, sequence, isClosed }: MarkedEnd): Buffer {
+  const octets = Buffer.alloc(COPY_BYTES);
+  octets.writeUInt32LE(MAGIC, 0);
+  octets.writeUInt32LE(segment, 4);
+  octets.writeUInt32LE(bytes >>> 0, 8);
+  octets.writeUInt32LE(Math.floor(bytes / 2 ** 32), 12);
+  octets.writeUInt32LE(sequence >>> 0, 16);
+  octets.writeUInt32LE(Math.floor(sequence / 2 ** 32), 20);
+  octets.writeUInt32LE(isClosed ? 1 : 0, 24);
+  octets.writeUInt32LE(crc32(octets.subarray(0, CHECKED_BYTES)), CHECKED_BYTES);
+  return octets;
+}
+
+/** Writes the mark, never more than once at a time, the latest state first. Failures change nothing but the mark. */
+export class Mark {
+  readonly #file: OpenFile;
+  #copy = 0;
+  #isWriting = false;
+  #next: MarkedEnd | undefined;
+  #onIdle: (() => void) | undefined;
+
+  constructor(file: OpenFile) {
+    this.#file = file;
+  }
+
+  /** The log is on disk up to here. */
+  note(segment: number, bytes: number, sequence: number): void {
+    this.#next = { segment, bytes, sequence, isClosed: false };
+    if (!this.#isWriting) this.#write();
+  }
+
+  #write(): void {
+    const next = this.#next;
+    this.#next = undefined;
+    this.#isWriting = next !== undefined;
+    if (next === undefined) {
+      this.#onIdle?.();
+      return;
+    }
+    this.#copy = COPY_BYTES - this.#copy;
+    this.#file.write(encodeMark(next), 0, COPY_BYTES, this.#copy, () => this.#write());
+  }
+
+  /** The log ends in an orderly way, here; undefined: not, or nothing was written. Never rejects. */
+  async close(end: Omit<MarkedEnd, 'isClosed'> | undefined): Promise<void> {
+    if (this.#isWriting) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+    }
+    try {
+      if (end !== undefined) await this.#writeBoth(encodeMark({ ...end, isClosed: true }));
+    } catch {
+      // The next start takes it for a crash, which loses nothing.
+    }
+    await this.#file.close().catch(() => {});
+  }
+
+  #writeBoth(copy: Buffer): Promise<void> {
+    const octets = Buffer.concat([copy, copy]);
+    return new Promise((resolve, reject) => {
+      this.#file.write(octets, 0, octets.length, 0, (error) => {
+        if (error !== null) reject(error);
+        else this.#file.sync((failure) => (failure === null ? resolve() : reject(failure)));
+      });
+    });
+  }
+}

@@ -1,0 +1,160 @@
+/** Opens a data folder as a store. */
+import { join } from 'node:path';
+import { type Clock, systemClock } from '../clock.ts';
+import type { Store, StoreEvent } from '../store.ts';
+import { readOctets } from './block-reader.ts';
+import { Commits, SEGMENT_BYTES } from './commits.ts';
+import { type Damage, damageError, damageText } from './damage.ts';
+import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './data-folder.ts';
+import { type Files, nodeFiles } from './files.ts';
+import { LogStore } from './log-store.ts';
+import { decodeMark, MARK_BYTES, MARK_FILE, Mark, type MarkedEnd } from './mark.ts';
+import { PageLoader } from './page-loader.ts';
+import { type LogFile, LogRecovery, type RecoveredLog } from './recover.ts';
+import { RESERVE_BYTES, Reserve } from './reserve.ts';
+import { SegmentFiles } from './segment-files.ts';
+import { failureText, storeErrorOf } from './store-error.ts';
+
+export interface StoreOptions {
+  /** The data folder; made when it is not there. */
+  readonly dataDir: string;
+  /** Version of Warren, e.g. `0.1.0`. */
+  readonly version: string;
+  /** When part of the log cannot be read: refuse to open it (default), or take what can be read. */
+  readonly recover?: 'refuse' | 'salvage';
+  /** See `Store.residentBytesMax`; default: no limit. */
+  readonly residentBytesMax?: number;
+  /** Called for what somebody should know, also while the store is being opened. */
+  readonly onEvent?: (event: StoreEvent) => void;
+  readonly clock?: Clock;
+  readonly files?: Files;
+  /** Octets after which a segment is ended; default `SEGMENT_BYTES`. */
+  readonly segmentBytes?: number;
+  /** Octets kept for a full disk; default `RESERVE_BYTES`, 0 = none. */
+  readonly reserveBytes?: number;
+}
+
+/**
+ * Opens the durable store in a data folder, with all that an earlier process has left there. Throws StoreError, which says
+ * what is wrong and what to do, and then has changed nothing.
+ */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { dataDir, version, files = nodeFiles } = options;
+  const folder = await openDataFolder({ path: dataDir, version, files });
+  try {
+    return await openLog(folder, files, options);
+  } catch (error) {
+    await folder.close();
+    throw storeErrorOf(error, 'cannot open', folder.path);
+  }
+}
+
+async function openLog(folder: DataFolder, files: Files, options: StoreOptions): Promise<LogStore> {
+  const {
+    clock = systemClock,
+    onEvent = () => {},
+    segmentBytes = SEGMENT_BYTES,
+    reserveBytes = RESERVE_BYTES,
+  } = options;
+  const segmentFiles = new SegmentFiles(files, folder.logPath, (path, error) => {
+    onEvent({ type: 'notice', text: `cannot remove ${path}: ${failureText(error)}` });
+  });
+  const markPath = join(folder.path, MARK_FILE);
+  const log = await recoverLog(folder, files, markPath, (id) => segmentFiles.path(id));
+  if (log.damages.length > 0) {
+    if (options.recover !== 'salvage') throw damageError(folder.path, log.damages);
+    await salvage(folder, files, log.damages, clock, onEvent);
+  }
+  for (const notice of log.notices) onEvent(notice);
+  const mark = new Mark(await files.open(markPath, (await files.status(markPath)) === undefined ? 'create' : 'update'));
+  const reserve = new Reserve(files, join(folder.path, RESERVE_FILE), reserveBytes);
+  void reserve.prepare();
+  const { state, recovery, nextSegment, lastSequence, leftovers } = log;
+  const commits = new Commits({
+    state,
+    files: segmentFiles,
+    mark,
+    reserve,
+    clock,
+    segmentBytes,
+    nextSegment,
+    lastSequence,
+    leftovers,
+    onEvent,
+  });
+  const loader = new PageLoader({ state, files: segmentFiles, clock, onEvent });
+  return new LogStore({
+    state,
+    commits,
+    loader,
+    recovery,
+    clock,
+    residentBytesMax: options.residentBytesMax ?? Number.POSITIVE_INFINITY,
+    path: folder.path,
+    onDropped: (count, holders) => {
+      const text = `${count} messages of ${holders} queues that are not defined any more have been dropped`;
+      onEvent({ type: 'notice', text });
+    },
+    onClose: async (isComplete) => {
+      loader.stop();
+      await commits.close();
+      await mark.close(isComplete ? commits.end : undefined);
+      await segmentFiles.close();
+      await reserve.idle();
+      await folder.close();
+    },
+  });
+}
+
+async function recoverLog(
+  folder: DataFolder,
+  files: Files,
+  markPath: string,
+  pathOf: (id: number) => string,
+): Promise<RecoveredLog> {
+  const logFiles: LogFile[] = [];
+  for (const name of await files.list(folder.logPath)) {
+    const id = segmentOfFileName(name);
+    const path = join(folder.logPath, name);
+    if (id !== undefined) logFiles.push({ id, path, bytes: (await files.status(path))?.bytes ?? 0 });
+  }
+  logFiles.sort((a, b) => a.id - b.id);
+  return new LogRecovery(files, logFiles, await readMark(files, markPath), pathOf).run();
+}
+
+async function readMark(files: Files, path: string): Promise<MarkedEnd | undefined> {
+  if ((await files.status(path)) === undefined) return undefined;
+  const file = await files.open(path, 'read');
+  try {
+    return decodeMark(await readOctets(file, 0, MARK_BYTES));
+  } finally {
+    await file.close();
+  }
+}
+
+/** Puts copies of the damaged files aside, and says what is missing. */
+async function salvage(
+  folder: DataFolder,
+  files: Files,
+  damages: readonly Damage[],
+  clock: Clock,
+  onEvent: (event: StoreEvent) => void,
+): Promise<void> {
+  const time = new Date(clock.now()).toISOString().replaceAll(':', '-');
+  const aside = join(folder.path, `damaged-${time}`);
+  await files.makeFolder(aside);
+  for (const path of new Set(damages.map((damage) => damage.path))) {
+    if ((await files.status(path)) === undefined) continue;
+    const copy = join(aside, path.slice(folder.logPath.length + 1));
+    await files.copy(path, copy);
+    const file = await files.open(copy, 'update');
+    await new Promise<void>((resolve, reject) => {
+      file.sync((error) => (error === null ? resolve() : reject(error)));
+    });
+    await file.close();
+  }
+  await files.syncFolder(aside);
+  await files.syncFolder(folder.path);
+  for (const damage of damages) onEvent({ type: 'damage', text: damageText(damage) });
+  onEvent({ type: 'notice', text: `the damaged files have been copied to ${aside}` });
+}

@@ -1,0 +1,93 @@
+/**
+ * The frame of a record: what one commit has written. A segment is nothing but records, one after the other, of which the
+ * first begins with a checkpoint (operations.ts).
+ *
+ * ```
+ *  0 magic "WRN1"        4 segment: the number of the file
+ *  8 sequence, 64 bits: of the records of all segments
+ * 16 payload octets     20 CRC-32 of the payload
+ * 24 octets of state operations, with which the payload begins; operations of messages follow
+ * 28 first slot         32 slots: one for each custody that begins here
+ * 36 settled custodies  40 definitions: how many, for reports of damage
+ * 44 CRC-32 of the header up to here
+ * ```
+ *
+ * All integers are little-endian. The header has a checksum of its own, so that a record with a damaged payload still says
+ * what it held, and the next one is found when a header is damaged.
+ */
+import { crc32 } from 'node:zlib';
+import type { Part } from './record-buffer.ts';
+
+/** Octets of a header. */
+export const HEADER_BYTES = 48;
+
+const MAGIC = 0x314e5257;
+const MAGIC_OCTETS = Buffer.from('WRN1', 'latin1');
+const CHECKED_BYTES = 44;
+
+/** What a header says. */
+export interface RecordHeader {
+  readonly segment: number;
+  readonly sequence: number;
+  readonly payloadBytes: number;
+  readonly payloadCrc: number;
+  readonly stateBytes: number;
+  readonly firstSlot: number;
+  readonly slotCount: number;
+  readonly settledCount: number;
+  readonly definitionCount: number;
+}
+
+/** CRC-32 of pieces in a row. */
+export function crcOf(parts: readonly Part[]): number {
+  let crc = 0;
+  for (const { octets, offset, length } of parts) crc = crc32(octets.subarray(offset, offset + length), crc);
+  return crc;
+}
+
+/** Writes a header to the first `HEADER_BYTES` of `octets`. */
+export function writeHeader(octets: Buffer, header: RecordHeader): void {
+  octets.writeUInt32LE(MAGIC, 0);
+  octets.writeUInt32LE(header.segment, 4);
+  octets.writeUInt32LE(header.sequence >>> 0, 8);
+  octets.writeUInt32LE(Math.floor(header.sequence / 2 ** 32), 12);
+  octets.writeUInt32LE(header.payloadBytes, 16);
+  octets.writeUInt32LE(header.payloadCrc, 20);
+  octets.writeUInt32LE(header.stateBytes, 24);
+  octets.writeUInt32LE(header.firstSlot, 28);
+  octets.writeUInt32LE(header.slotCount, 32);
+  octets.writeUInt32LE(header.settledCount, 36);
+  octets.writeUInt32LE(header.definitionCount, 40);
+  octets.writeUInt32LE(crc32(octets.subarray(0, CHECKED_BYTES)), CHECKED_BYTES);
+}
+
+/** The header at `at`; undefined when none is there that passes its checksum. */
+export function readHeader(octets: Buffer, at: number, end: number): RecordHeader | undefined {
+  if (end - at < HEADER_BYTES || octets.readUInt32LE(at) !== MAGIC) return undefined;
+  if (crc32(octets.subarray(at, at + CHECKED_BYTES)) !== octets.readUInt32LE(at + CHECKED_BYTES)) return undefined;
+  const payloadBytes = octets.readUInt32LE(at + 16);
+  const stateBytes = octets.readUInt32LE(at + 24);
+  if (stateBytes > payloadBytes) return undefined;
+  return {
+    segment: octets.readUInt32LE(at + 4),
+    sequence: octets.readUInt32LE(at + 8) + octets.readUInt32LE(at + 12) * 2 ** 32,
+    payloadBytes,
+    payloadCrc: octets.readUInt32LE(at + 20),
+    stateBytes,
+    firstSlot: octets.readUInt32LE(at + 28),
+    slotCount: octets.readUInt32LE(at + 32),
+    settledCount: octets.readUInt32LE(at + 36),
+    definitionCount: octets.readUInt32LE(at + 40),
+  };
+}
+
+/** Whether the payload at `start` is what `header` says. */
+export function isIntact(header: RecordHeader, octets: Buffer, start: number): boolean {
+  return crc32(octets.subarray(start, start + header.payloadBytes)) === header.payloadCrc;
+}
+
+/** The next place in `octets[at, end)` at which a record may begin; -1 when there is none. */
+export function findMagic(octets: Buffer, at: number, end: number): number {
+  const found = octets.indexOf(MAGIC_OCTETS, at);
+  return found >= 0 && found + MAGIC_OCTETS.length <= end ? found : -1;
+}

@@ -1,0 +1,282 @@
+/**
+ * Brings back what the log holds. The newest segment that begins with an intact checkpoint says everything but the
+ * contents of messages: it is read first. Then all segments are read for their messages, and every checksum is verified.
+ *
+ * What is damage and what is not. The newest segment is read to its end, and all in it counts: a place in it without an
+ * intact record is damage when an intact record follows, or when the mark says that the log was on disk beyond it; at the
+ * end of the file it is otherwise the rest of a commit that nobody was told of. Of older segments only messages count: a
+ * place that cannot be read is damage when a message is missing. A file that is newer than the newest segment is the rest
+ * of a first commit, unless something in it is intact or the mark knows it.
+ */
+import type { StoreEvent } from '../store.ts';
+import { contentsText, type Damage } from './damage.ts';
+import type { Files } from './files.ts';
+import { LogState } from './log-state.ts';
+import type { MarkedEnd } from './mark.ts';
+import { MessageCursor } from './message-operations.ts';
+import { hasCheckpoint } from './operations.ts';
+import { HEADER_BYTES, type RecordHeader } from './record.ts';
+import { FoundCustodies, Recovery } from './recovery.ts';
+import { Replay } from './replay.ts';
+import { Segment } from './segment.ts';
+import { scanSegment } from './segment-scan.ts';
+import { storeErrorOf } from './store-error.ts';
+
+/** A file of the log. */
+export interface LogFile {
+  readonly id: number;
+  readonly path: string;
+  readonly bytes: number;
+}
+
+/** What the log holds, and what is to be done next. */
+export interface RecoveredLog {
+  readonly state: LogState;
+  readonly recovery: Recovery;
+  readonly damages: readonly Damage[];
+  /** Worth a line in the log. */
+  readonly notices: readonly StoreEvent[];
+  readonly nextSegment: number;
+  readonly lastSequence: number;
+  /** Files that the log does not need. */
+  readonly leftovers: readonly string[];
+}
+
+/** A file as it was read: what is intact in it, and what is not. */
+interface Region {
+  readonly offset: number;
+  readonly end: number;
+  readonly header: RecordHeader | undefined;
+}
+
+export class LogRecovery {
+  readonly #files: Files;
+  readonly #logFiles: readonly LogFile[];
+  readonly #mark: MarkedEnd | undefined;
+  readonly #pathOf: (id: number) => string;
+  readonly #damages: Damage[] = [];
+  readonly #notices: StoreEvent[] = [];
+  readonly #leftovers: string[] = [];
+  readonly #found = new FoundCustodies();
+  readonly #state = new LogState();
+  /** Files that belong to the log. */
+  readonly #known = new Set<number>();
+  #lastSequence = 0;
+  #isTorn = false;
+
+  /** `logFiles` in rising order. */
+  constructor(files: Files, logFiles: readonly LogFile[], mark: MarkedEnd | undefined, pathOf: (id: number) => string) {
+    this.#files = files;
+    this.#logFiles = logFiles;
+    this.#mark = mark;
+    this.#pathOf = pathOf;
+  }
+
+  /** Reads everything. Throws StoreError when a file cannot be read at all; what is damaged is in the answer. */
+  async run(): Promise<RecoveredLog> {
+    const base = await this.#findBase();
+    const newest = this.#logFiles.filter(({ id }) => id >= (base?.id ?? 0));
+    for (const file of newest) await this.#replay(file, file === base);
+    this.#checkMark();
+    for (const segment of [...this.#state.segments.values()].sort((a, b) => a.id - b.id)) {
+      await this.#readMessages(segment);
+    }
+    this.#dropEmpty();
+    const isClean = this.#isClean();
+    for (const holder of this.#state.holders.values()) {
+      if (!isClean) holder.returnedThrough = Math.max(holder.returnedThrough, holder.deliveredThrough);
+    }
+    this.#state.lastHolder = Math.max(this.#state.lastHolder, this.#found.lastHolder);
+    const isChanged = (!isClean && this.#logFiles.length > 0) || this.#leftovers.length > 0;
+    return {
+      state: this.#state,
+      recovery: new Recovery(this.#found, this.#state.holders, this.#state.segments, isChanged),
+      damages: this.#damages,
+      notices: this.#notices,
+      nextSegment: Math.max(this.#mark?.segment ?? 0, ...this.#logFiles.map(({ id }) => id)) + 1,
+      lastSequence: Math.max(this.#lastSequence, this.#mark?.sequence ?? 0),
+      leftovers: this.#leftovers,
+    };
+  }
+
+  /** The newest file that begins with an intact checkpoint. */
+  async #findBase(): Promise<LogFile | undefined> {
+    for (const file of this.#logFiles.toReversed()) {
+      let isBase = false;
+      await this.#scan(file, (header, offset, octets, payloadStart) => {
+        if (offset === 0) isBase = hasCheckpoint(octets, payloadStart, header.stateBytes);
+      });
+      if (isBase) return file;
+    }
+    return undefined;
+  }
+
+  async #scan(
+    { id, path, bytes }: LogFile,
+    onRecord: (header: RecordHeader, offset: number, octets: Buffer, payloadStart: number) => void,
+    onDamage: (region: Region) => void = () => {},
+  ): Promise<void> {
+    try {
+      const file = await this.#files.open(path, 'read');
+      try {
+        await scanSegment(file, id, bytes, {
+          onRecord,
+          onDamage: (offset, end, header) => onDamage({ offset, end, header }),
+        });
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      throw storeErrorOf(error, 'cannot read', path);
+    }
+  }
+
+  /** Takes in the state operations of the newest segment, or of one that is newer and damaged. */
+  async #replay(file: LogFile, isBase: boolean): Promise<void> {
+    const segment = new Segment(file.id);
+    const replay = new Replay(this.#state, !isBase || this.#damages.length > 0);
+    let regions: Region[] = [];
+    let records = 0;
+    await this.#scan(
+      file,
+      (header, offset, octets, payloadStart) => {
+        for (const region of regions) this.#damage(file, region, 'this is not what was written');
+        regions = [];
+        try {
+          replay.record(segment, header, octets, payloadStart);
+        } catch (error) {
+          const text = `an intact record makes no sense (${error instanceof Error ? error.message : error})`;
+          this.#damage(file, { offset, end: offset, header }, text);
+        }
+        records++;
+        this.#lastSequence = Math.max(this.#lastSequence, header.sequence);
+        segment.bytes = offset + HEADER_BYTES + header.payloadBytes;
+        if (header.slotCount > 0) segment.indexRecord(offset, header.firstSlot);
+      },
+      (region) => regions.push(region),
+    );
+    this.#known.add(file.id);
+    if (!isBase && records > 0) {
+      this.#damages.push({
+        path: file.path,
+        offset: 0,
+        text: 'the checkpoint at its beginning is not what was written',
+      });
+    }
+    this.#judgeEnd(file, segment, regions);
+    if (records === 0) this.#leftovers.push(file.path);
+  }
+
+  /** What there is at the end of a newest file that is not intact. */
+  #judgeEnd(file: LogFile, { bytes }: Segment, regions: readonly Region[]): void {
+    const mark = this.#mark;
+    const markedBytes = mark?.segment === file.id ? mark.bytes : 0;
+    if (markedBytes > bytes) {
+      const [header] = regions.flatMap((region) => region.header ?? []);
+      const cut = file.bytes < markedBytes ? `the file ends at octet ${file.bytes}` : 'this is not what was written';
+      this.#damage(file, { offset: bytes, end: markedBytes, header }, cut);
+    } else if (file.bytes > bytes) {
+      this.#isTorn = true;
+      const text = `${file.path}: its last ${file.bytes - bytes} octets are part of a commit that was not finished, and of which nobody was told; they are passed over`;
+      this.#notices.push({ type: 'notice', text });
+    }
+  }
+
+  #damage({ path }: { readonly path: string }, { offset, header }: Region, text: string): void {
+    const held = header === undefined ? 'what was here is not known' : `it held ${contentsText(header)}`;
+    this.#damages.push({ path, offset, text: `${text}; ${held}` });
+  }
+
+  /** The mark may know of a file that is not there. */
+  #checkMark(): void {
+    const mark = this.#mark;
+    if (mark === undefined || mark.bytes === 0 || this.#logFiles.some(({ id }) => id === mark.segment)) return;
+    if (this.#logFiles.some(({ id }) => id > mark.segment)) return;
+    const text = `the file is missing; it was the newest, ${mark.bytes} octets long`;
+    this.#damages.push({ path: this.#pathOf(mark.segment), offset: undefined, text });
+  }
+
+  /** Finds the live messages of a segment. Those that cannot be found are settled, and reported. */
+  async #readMessages(segment: Segment): Promise<void> {
+    const { slots } = segment;
+    this.#known.add(segment.id);
+    if (slots.live === 0) return;
+    const file = this.#logFiles.find(({ id }) => id === segment.id);
+    if (file === undefined) {
+      this.#lose(segment, 0, slots.count, undefined, 'the file is missing');
+      return;
+    }
+    let next = 0;
+    let bad: Region | undefined;
+    await this.#scan(
+      { ...file, bytes: Math.min(file.bytes, segment.bytes) },
+      (header, offset, octets, payloadStart) => {
+        if (header.slotCount === 0) return;
+        if (header.firstSlot > next) this.#lose(segment, next, header.firstSlot, bad, 'this is not what was written');
+        if (next === 0 || header.firstSlot >= next) segment.indexRecord(offset, header.firstSlot);
+        next = header.firstSlot + header.slotCount;
+        bad = undefined;
+        const start = payloadStart + header.stateBytes;
+        const end = payloadStart + header.payloadBytes;
+        try {
+          this.#takeMessages(segment, new MessageCursor(octets, start, end, header.firstSlot), next);
+        } catch (error) {
+          const text = `an intact record makes no sense (${error instanceof Error ? error.message : error})`;
+          this.#lose(segment, header.firstSlot, next, { offset, end: offset, header }, text);
+        }
+      },
+      (region) => {
+        bad ??= region;
+      },
+    );
+    if (next >= slots.count) return;
+    const cut = file.bytes < segment.bytes ? `the file ends at octet ${file.bytes}` : 'this is not what was written';
+    this.#lose(segment, next, slots.count, bad ?? { offset: file.bytes, end: file.bytes, header: undefined }, cut);
+  }
+
+  #takeMessages(segment: Segment, cursor: MessageCursor, slotEnd: number): void {
+    const { slots, amendments } = segment;
+    let expected = cursor.slotEnd;
+    while (cursor.nextMessage()) {
+      const bytes = (cursor.propertyBytes + cursor.bodyBytes) / Math.max(1, cursor.custodyCount);
+      while (cursor.nextCustody()) {
+        const { slot, survives } = cursor;
+        while (expected < slot) slots.settle(expected++);
+        expected = slot + 1;
+        if (!slots.isLive(slot)) continue;
+        slots.setSize(slot, bytes);
+        if (survives) this.#found.add(segment, cursor, amendments?.get(slot));
+        else slots.settle(slot);
+      }
+    }
+    while (expected < slotEnd) slots.settle(expected++);
+  }
+
+  /** Live custodies among the slots `[from, to)` cannot be found: if there are any, that is damage. */
+  #lose(segment: Segment, from: number, to: number, region: Region | undefined, text: string): void {
+    const lost = segment.slots.liveBetween(from, to);
+    for (let slot = from; slot < to; slot++) segment.slots.settle(slot);
+    if (lost === 0) return;
+    const path = this.#pathOf(segment.id);
+    const known = this.#damages.some((damage) => damage.path === path && damage.offset === region?.offset);
+    if (known) return;
+    const held = lost === 1 ? 'one message that waits is missing' : `${lost} messages that wait are missing`;
+    this.#damages.push({ path, offset: region?.offset, text: `${text}; ${held}` });
+  }
+
+  #dropEmpty(): void {
+    for (const segment of [...this.#state.segments.values()]) this.#state.dropIfEmpty(segment);
+    for (const { id, path } of this.#logFiles) {
+      if (!this.#state.segments.has(id) && !this.#leftovers.includes(path)) this.#leftovers.push(path);
+    }
+  }
+
+  /** The log ends where an orderly end has left it. */
+  #isClean(): boolean {
+    const mark = this.#mark;
+    const last = this.#logFiles.at(-1);
+    return (
+      mark?.isClosed === true && !this.#isTorn && last?.id === mark.segment && mark.sequence === this.#lastSequence
+    );
+  }
+}
