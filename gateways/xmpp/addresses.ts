@@ -1,0 +1,118 @@
+/**
+ * What the addresses in a domain of exchanges mean, and how exchanges and keys are written as addresses:
+ *
+ * ```
+ * broker.localhost                    the domain: the control bot
+ * logs@broker.localhost               the exchange logs; key ''
+ * logs@broker.localhost/app.login     the exchange logs; key app.login
+ * logs+app.#@broker.localhost         the same with the key app.#, for servers that take no resource in a contact
+ * queue+orders@broker.localhost       the queue orders
+ * ```
+ *
+ * Spelling and case are in local-part.ts. An exchange named `queue` with a key is written `\71ueue+key`.
+ */
+import type { Directory } from './directory.ts';
+import { ADDRESS_ARGUMENT } from './inbox.ts';
+import { formatJid, type Jid, tryParseJid } from './jid.ts';
+import { decodeName, encode, encodeExactly, encodePlainly, splitLocal } from './local-part.ts';
+import { StanzaError } from './stanza-error.ts';
+
+export type Target =
+  | { readonly kind: 'domain' }
+  | { readonly kind: 'exchange'; readonly exchange: string; readonly key: string }
+  | { readonly kind: 'queue'; readonly queue: string };
+
+const QUEUE_PREFIX = 'queue+';
+
+/** What an address means. Throws StanzaError: no such exchange, or several that differ by case only. */
+export function targetOf({ local, domain, resource }: Jid, directory: Directory): Target {
+  if (local === '') return { kind: 'domain' };
+  if (local.startsWith(QUEUE_PREFIX))
+    return { kind: 'queue', queue: decodeName(local.slice(QUEUE_PREFIX.length)).text };
+  const [name = '', key] = splitLocal(local, 2);
+  const spelled = decodeName(name);
+  const meant = directory.meant(spelled);
+  const [exchange] = meant;
+  if (exchange === undefined) {
+    throw new StanzaError('item-not-found', `no exchange '${spelled.text}' in vhost '${directory.vhost}'`);
+  }
+  if (meant.length > 1) {
+    const addresses = meant.map((one) => `${encodeExactly(one)}@${domain} (${one})`).join(', ');
+    throw new StanzaError('conflict', `several exchanges have this name but for its case: ${addresses}`);
+  }
+  return { kind: 'exchange', exchange, key: key === undefined ? resource : decodeName(key).text };
+}
+
+/** The exchange that an address means. Throws StanzaError, also for an address of something else. */
+export function exchangeOf(jid: Jid, directory: Directory): Extract<Target, { kind: 'exchange' }> {
+  const target = targetOf(jid, directory);
+  if (target.kind === 'exchange') return target;
+  throw new StanzaError('item-not-found', 'this is the address of no exchange');
+}
+
+/** The address of an exchange in `domain`, with a key as its resource unless the key is ''. */
+export function exchangeAddress(directory: Directory, domain: string, exchange: string, key = ''): string {
+  const local = directory.isAmbiguous(exchange) ? encodeExactly(exchange) : encodePlainly(exchange);
+  return `${local}@${domain}${resourceOf(key)}`;
+}
+
+/** The address that says the key without a resource. */
+export function contactAddress(directory: Directory, domain: string, exchange: string, key: string): string {
+  if (key === '') return exchangeAddress(directory, domain, exchange);
+  const plain = directory.isAmbiguous(exchange) ? encodeExactly(exchange) : encodePlainly(exchange);
+  const local = plain === 'queue' ? encodeExactly(exchange) : plain;
+  return `${local}+${encode(key)}@${domain}`;
+}
+
+export function queueAddress(domain: string, queue: string): string {
+  return `${QUEUE_PREFIX}${encode(queue)}@${domain}`;
+}
+
+/** What cannot stand in a resource is shown as U+FFFD; the key itself is in the stanza too. */
+function resourceOf(key: string): string {
+  return key === '' ? '' : `/${key.replace(/\p{C}/gu, '\ufffd')}`;
+}
+
+/**
+ * From whom a delivery to `queue` comes: the exchange with the routing key as its resource. An owner who has subscribed
+ * to addresses with the key in the local part hears from the one whose key fits, so that it is his contact who speaks.
+ */
+export function senderAddress(
+  directory: Directory,
+  domain: string,
+  queue: string,
+  exchange: string,
+  routingKey: string,
+): string {
+  const bindings = directory.bindingsTo(queue).filter(({ source }) => source === exchange);
+  const contacts = bindings.flatMap((binding) => {
+    const jid = tryParseJid(String(binding.arguments?.[ADDRESS_ARGUMENT] ?? ''));
+    return jid === undefined ? [] : [{ jid, key: binding.bindingKey }];
+  });
+  const isPlain = contacts.some(({ jid }) => !jid.local.includes('+')) || contacts.length < bindings.length;
+  const fitting = contacts.find(({ key }) => key === routingKey) ?? contacts.find(({ key }) => fits(key, routingKey));
+  const contact = fitting ?? contacts[0];
+  if (contact === undefined) return exchangeAddress(directory, domain, exchange, routingKey);
+  if (isPlain && !(fitting?.jid.local.includes('+') ?? false)) {
+    const plain = contacts.find(({ jid }) => !jid.local.includes('+'))?.jid ?? contact.jid;
+    return plain.local.includes('+')
+      ? exchangeAddress(directory, domain, exchange, routingKey)
+      : `${formatJid({ ...plain, resource: '' })}${resourceOf(routingKey)}`;
+  }
+  return `${formatJid({ ...contact.jid, resource: '' })}${resourceOf(routingKey)}`;
+}
+
+/** Would a topic exchange route this key to that binding? Only to choose among a reader's own contacts. */
+function fits(bindingKey: string, routingKey: string): boolean {
+  const words = routingKey.split('.');
+  let reached = new Set([0]);
+  for (const pattern of bindingKey.split('.')) {
+    const next = new Set<number>();
+    for (const at of reached) {
+      if (pattern === '#') for (let to = at; to <= words.length; to += 1) next.add(to);
+      else if (at < words.length && (pattern === '*' || pattern === words[at])) next.add(at + 1);
+    }
+    reached = next;
+  }
+  return reached.has(words.length);
+}

@@ -1,0 +1,279 @@
+/**
+ * Warren as a component of another XMPP server [XEP-0114]: one connection for one domain, which Warren opens, and opens
+ * again, with growing pauses, when it is lost.
+ *
+ * ```
+ * > header to=DOMAIN        < header id=ID        > handshake: SHA-1 of ID and secret        < handshake
+ * ```
+ *
+ * XEP-0114 has no acknowledgements. So the link says something to itself now and then: a ping from the domain to the
+ * domain, which the server has to carry back. A server handles what a component says in order; when the ping is back, all
+ * before it has been taken. Then deliveries are acknowledged; those of a lost link are returned.
+ */
+import { createHash } from 'node:crypto';
+import { connect, type Socket } from 'node:net';
+import type { Log } from '../log.ts';
+import { createTrace } from '../trace.ts';
+import { type Element, element } from './element.ts';
+import { bareText, tryParseJid } from './jid.ts';
+import * as ns from './namespaces.ts';
+import type { Settlement, StanzaLink, StanzaRouter } from './stanza-router.ts';
+import { StreamError, streamErrorElement, streamErrorText } from './stream-error.ts';
+import { TcpWire } from './tcp-wire.ts';
+import type { WireEvents } from './wire.ts';
+
+/** One domain as a component of one server. */
+export interface ComponentOptions {
+  /** As the server's configuration names the component. */
+  readonly domain: string;
+  /** The virtual host whose exchanges are in the domain. */
+  readonly vhost: string;
+  readonly host: string;
+  readonly port: number;
+  readonly secret: string;
+}
+
+export interface ComponentLinkOptions extends ComponentOptions {
+  readonly router: StanzaRouter;
+  readonly stanzaBytesMax: number;
+  readonly handshakeTimeoutMs: number;
+  /** A silent link is tested after this time, and given up after as much again. */
+  readonly silenceMs: number;
+  readonly log: Log;
+  /** The link has been opened, or lost. */
+  onUp(): void;
+  onDown(): void;
+}
+
+/** Pauses between attempts: the first, and the longest. Each is twice the one before, shortened by up to half at random. */
+export const PAUSE_MS_MIN = 500;
+export const PAUSE_MS_MAX = 60_000;
+/** Settlements that wait for a ping before the next one is sent without waiting for the end of the turn. */
+const TRACE = createTrace('xmpp');
+
+interface Outstanding {
+  readonly id: string;
+  readonly to: string;
+  readonly settlement: Settlement;
+}
+
+export class ComponentLink implements StanzaLink, WireEvents {
+  readonly #options: ComponentLinkOptions;
+  #wire: TcpWire | undefined;
+  #state: 'down' | 'opening' | 'handshake' | 'up' | 'closed' = 'down';
+  #pauseMs = PAUSE_MS_MIN;
+  #timer: NodeJS.Timeout | undefined;
+  #silence: NodeJS.Timeout | undefined;
+  /** Said, and not known to have been taken, oldest first. */
+  #outstanding: Outstanding[] = [];
+  /** The ping on its way, and how many of `#outstanding` were said before it. */
+  #echo: { readonly id: string; readonly count: number } | undefined;
+  #echoes = 0;
+  #ids = 0;
+  #echoWanted = false;
+  #heard = false;
+  #failure = '';
+
+  constructor(options: ComponentLinkOptions) {
+    this.#options = options;
+  }
+
+  get up(): boolean {
+    return this.#state === 'up';
+  }
+
+  /** Begins to connect. */
+  start(): void {
+    const { host, port, stanzaBytesMax, handshakeTimeoutMs } = this.#options;
+    if (this.#state !== 'down') return;
+    this.#state = 'opening';
+    const socket: Socket = connect({ host, port, noDelay: true, keepAlive: true });
+    const wire: TcpWire = new TcpWire(
+      { socket, xmlns: ns.COMPONENT, stanzaBytesMax },
+      this.#eventsOf(() => wire),
+    );
+    this.#wire = wire;
+    socket.once('error', (error) => {
+      this.#failure = error.message;
+    });
+    socket.once('connect', () => wire.open({ to: this.#options.domain }));
+    this.#timer = setTimeout(() => this.#fail('no answer within the time limit'), handshakeTimeoutMs);
+  }
+
+  /** Says goodbye and does not come back. */
+  close(): void {
+    const wire = this.#wire;
+    this.#state = 'closed';
+    clearTimeout(this.#timer);
+    clearTimeout(this.#silence);
+    this.#wire = undefined;
+    this.#return();
+    wire?.close();
+  }
+
+  /** Events of a wire that has been given up are nobody's. */
+  #eventsOf(wire: () => TcpWire): WireEvents {
+    const isCurrent = (): boolean => this.#wire === wire();
+    return {
+      onStreamOpen: (header) => isCurrent() && this.onStreamOpen(header),
+      onElement: (element) => isCurrent() && this.onElement(element),
+      onStreamClose: () => isCurrent() && this.onStreamClose(),
+      onFault: (error) => isCurrent() && this.onFault(error),
+      onGone: () => isCurrent() && this.onGone(),
+    };
+  }
+
+  // ---- the stream
+
+  onStreamOpen({ attributes: { id = '' } }: Element): void {
+    this.#state = 'handshake';
+    const digest = createHash('sha1').update(id).update(this.#options.secret).digest('hex');
+    this.#wire?.send(element('handshake', ns.CLIENT, {}, digest));
+  }
+
+  onElement(element: Element): void {
+    this.#heard = true;
+    if (TRACE.enabled) TRACE.line('<', this.#options.domain, String(element));
+    if (element.is('error', ns.STREAMS)) this.#fail(streamErrorText(element));
+    else if (this.#state === 'handshake' && element.is('handshake', ns.CLIENT)) this.#onUp();
+    else if (this.#state === 'up') this.#onStanza(element);
+  }
+
+  onStreamClose(): void {
+    this.#fail('the server has closed the stream');
+  }
+
+  onFault(error: unknown): void {
+    if (!(error instanceof StreamError)) throw error;
+    this.#wire?.send(streamErrorElement(error));
+    this.#fail(`${error.condition} ${error.message}`);
+  }
+
+  onGone(): void {
+    this.#fail(this.#failure || 'the connection is gone');
+  }
+
+  #onUp(): void {
+    this.#state = 'up';
+    this.#pauseMs = PAUSE_MS_MIN;
+    clearTimeout(this.#timer);
+    const { domain, host, port, log } = this.#options;
+    log.info({ domain, server: `${host}:${port}` }, 'XMPP component link open');
+    this.#watchSilence();
+    this.#options.onUp();
+  }
+
+  #fail(reason: string): void {
+    if (this.#state === 'closed' || this.#state === 'down') return;
+    const wasUp = this.#state === 'up';
+    const { domain, host, port, log } = this.#options;
+    const pauseMs = Math.round(this.#pauseMs * (0.5 + Math.random() / 2));
+    this.#pauseMs = Math.min(this.#pauseMs * 2, PAUSE_MS_MAX);
+    const wire = this.#wire;
+    this.#wire = undefined;
+    this.#state = 'down';
+    clearTimeout(this.#timer);
+    clearTimeout(this.#silence);
+    wire?.close();
+    log.warn({ domain, server: `${host}:${port}`, againInMs: pauseMs }, `XMPP component link not open: ${reason}`);
+    if (wasUp) this.#options.onDown();
+    this.#return();
+    this.#timer = setTimeout(() => this.start(), pauseMs).unref();
+  }
+
+  /** What the server may not have taken goes back to where it came from. */
+  #return(): void {
+    const outstanding = this.#outstanding;
+    this.#outstanding = [];
+    this.#echo = undefined;
+    for (const { settlement } of outstanding) settlement.returned();
+  }
+
+  #watchSilence(): void {
+    const look = (): void => {
+      if (!this.#heard && this.#echo !== undefined) {
+        this.#fail('no sign of life');
+        return;
+      }
+      if (!this.#heard) this.#sendEcho();
+      this.#heard = false;
+      this.#silence = setTimeout(look, this.#options.silenceMs).unref();
+    };
+    this.#silence = setTimeout(look, this.#options.silenceMs).unref();
+  }
+
+  // ---- stanzas
+
+  #onStanza(stanza: Element): void {
+    const { id, from, to, type } = stanza.attributes;
+    const { domain, router } = this.#options;
+    if (stanza.name === 'iq' && this.#echo !== undefined && id === this.#echo.id) {
+      // On its way there it is a question, which is not answered: that it is here says all. Some servers refuse it instead.
+      this.#onEcho(this.#echo.count);
+      return;
+    }
+    const [sender, target] = [tryParseJid(from), tryParseJid(to)];
+    if (sender === undefined || target?.domain !== domain) return;
+    if (stanza.name === 'message' && type === 'error' && this.#onBounce(id, from)) return;
+    // Of ourselves we hear echoes only.
+    if (sender.domain !== domain) void router.route(stanza);
+  }
+
+  /** A stanza that cannot be delivered now: the receiver is not what it was said to be. */
+  #onBounce(id: string | undefined, from: string | undefined): boolean {
+    const index = this.#outstanding.findIndex((one) => one.id === id && one.to === from);
+    const [bounced] = index < 0 ? [] : this.#outstanding.splice(index, 1);
+    if (bounced === undefined) return false;
+    if (this.#echo !== undefined && index < this.#echo.count) {
+      this.#echo = { ...this.#echo, count: this.#echo.count - 1 };
+    }
+    const { router, domain } = this.#options;
+    const jid = tryParseJid(from);
+    if (jid !== undefined) {
+      // As its server would say it, to whoever of us believes otherwise.
+      void router.route(element('presence', ns.CLIENT, { type: 'error', from, to: domain }));
+      bounced.settlement.returned();
+      return bareText(jid) !== '';
+    }
+    return false;
+  }
+
+  send(stanza: Element, settlement?: Settlement): void {
+    if (this.#state !== 'up') {
+      settlement?.returned();
+      return;
+    }
+    this.#ids += 1;
+    const id = stanza.attributes.id ?? `w${this.#ids}`;
+    const identified = stanza.with({ id });
+    if (TRACE.enabled) TRACE.line('>', this.#options.domain, String(identified));
+    this.#wire?.send(identified);
+    if (settlement === undefined) return;
+    this.#outstanding.push({ id, to: stanza.attributes.to ?? '', settlement });
+    this.#wantEcho();
+  }
+
+  #wantEcho(): void {
+    if (this.#echoWanted || this.#echo !== undefined) return;
+    this.#echoWanted = true;
+    setImmediate(() => {
+      this.#echoWanted = false;
+      if (this.#echo === undefined && this.#outstanding.length > 0) this.#sendEcho();
+    });
+  }
+
+  #sendEcho(): void {
+    if (this.#state !== 'up') return;
+    this.#echoes += 1;
+    const { domain } = this.#options;
+    const id = `echo-${this.#echoes}`;
+    this.#echo = { id, count: this.#outstanding.length };
+    this.#wire?.send(element('iq', ns.CLIENT, { type: 'get', id, from: domain, to: domain }, element('ping', ns.PING)));
+  }
+
+  #onEcho(count: number): void {
+    this.#echo = undefined;
+    for (const { settlement } of this.#outstanding.splice(0, count)) settlement.delivered();
+    if (this.#outstanding.length > 0) this.#wantEcho();
+  }
+}

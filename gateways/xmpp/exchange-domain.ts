@@ -1,0 +1,289 @@
+/**
+ * A domain whose addresses are the exchanges of a virtual host, for users of any server: contacts to follow, addresses to
+ * write to. The same for the users of the client port and for those of a server of which Warren is a component.
+ *
+ * How somebody (U) comes to follow an exchange (X), who never grants without asking back:
+ *
+ * ```
+ * U > X subscribe      X > U subscribe                                   no such exchange: X > U unsubscribed
+ * U > X subscribed     the binding is made; X > U subscribed, available
+ * U > X unsubscribe    the binding goes;    X > U unsubscribed, unsubscribe
+ * ```
+ *
+ * The last two also when the binding goes by another door, or with its exchange.
+ */
+import type { BindingSpec } from '../../broker/port.ts';
+import { presenceElement, priorityOf } from './account.ts';
+import { contactAddress, exchangeOf, targetOf } from './addresses.ts';
+import { messageOf } from './content.ts';
+import type { Directory } from './directory.ts';
+import { type Element, element } from './element.ts';
+import { ADDRESS_ARGUMENT, type Inbox } from './inbox.ts';
+import type { Inboxes } from './inboxes.ts';
+import { bareText, formatJid, type Jid, tryParseJid } from './jid.ts';
+import { errorReply, StanzaError, stanzaErrorOf } from './stanza-error.ts';
+import type { JidOwner, StanzaRouter } from './stanza-router.ts';
+
+/** What answers iqs and the messages to the domain itself. */
+export interface DomainServices {
+  /** The answer to an iq; undefined for what is not understood. Rejects with StanzaError, BrokerError. */
+  onIq(iq: Element, to: Jid, from: Jid): Promise<Element | undefined>;
+  /** What the bot says to a line; undefined for nothing. */
+  onChat(line: string, from: Jid): Promise<string | undefined>;
+}
+
+export interface ExchangeDomainOptions {
+  readonly domain: string;
+  readonly directory: Directory;
+  readonly inboxes: Inboxes;
+  readonly router: StanzaRouter;
+  readonly services: DomainServices;
+  /** All domains of exchanges, this one included. */
+  isOurs(domain: string): boolean;
+  /** Is the owner of this bare address one whose presence reaches this domain? */
+  serves(bare: string): boolean;
+  /** Publishers are held back, and this sender cannot be made to wait. */
+  refusesPublishes(from: Jid): boolean;
+}
+
+export class ExchangeDomain implements JidOwner {
+  readonly domain: string;
+  readonly #options: ExchangeDomainOptions;
+  readonly #directory: Directory;
+  readonly #stop: () => void;
+
+  constructor(options: ExchangeDomainOptions) {
+    this.domain = options.domain;
+    this.#options = options;
+    this.#directory = options.directory;
+    this.#stop = options.directory.listen({
+      onBound() {},
+      onUnbound: (binding) => this.#onUnbound(binding),
+    });
+  }
+
+  close(): void {
+    this.#stop();
+  }
+
+  onStanza(stanza: Element, to: Jid, from: Jid): Promise<void> | void {
+    switch (stanza.name) {
+      case 'presence':
+        // Between our own domains nothing is to be followed: a loop otherwise.
+        if (!this.#options.isOurs(from.domain)) this.#onPresence(stanza, to, from);
+        return undefined;
+      case 'message':
+        return this.#onMessage(stanza, to, from);
+      default:
+        return this.#onIq(stanza, to, from);
+    }
+  }
+
+  // ---- following
+
+  #onPresence(stanza: Element, to: Jid, from: Jid): void {
+    const user = bareText(from);
+    const contact = formatJid(to);
+    switch (stanza.attributes.type) {
+      case 'subscribe':
+        this.#onSubscribe(stanza, to, user);
+        return;
+      case 'subscribed':
+        this.#onSubscribed(stanza, to, user);
+        return;
+      case 'unsubscribe':
+      case 'unsubscribed':
+        this.#onUnsubscribe(to, user, stanza.attributes.type);
+        return;
+      case 'probe':
+        if (this.#follows(user, to)) this.#send(undefined, contact, formatJid(from));
+        return;
+      case 'error':
+        this.#inbox(user)?.dropResource(formatJid(from));
+        return;
+      case undefined:
+        this.#inbox(user)?.setResource(formatJid(from), contact, priorityOf(stanza));
+        return;
+      case 'unavailable':
+        if (from.resource === '') this.#inbox(user)?.forgetKnower(contact);
+        else this.#inbox(user)?.setResource(formatJid(from), contact, undefined);
+        return;
+      default:
+        throw new StanzaError('bad-request');
+    }
+  }
+
+  /** The inbox of somebody who follows something here, or is about to. */
+  #inbox(user: string): Inbox | undefined {
+    const { inboxes } = this.#options;
+    const hasBindings = this.#directory.bindingsTo(user).length > 0;
+    return hasBindings ? inboxes.get(this.#directory, user) : inboxes.find(this.#directory.vhost, user);
+  }
+
+  #send(type: string | undefined, from: string, to: string): void {
+    void this.#options.router.route(presenceElement(type, from, to));
+  }
+
+  #follows(user: string, to: Jid): boolean {
+    try {
+      const { exchange, key } = exchangeOf(to, this.#directory);
+      return this.#directory.bindingsTo(user).some((one) => one.source === exchange && one.bindingKey === key);
+    } catch {
+      return false;
+    }
+  }
+
+  #onSubscribe(stanza: Element, to: Jid, user: string): void {
+    const contact = formatJid(to);
+    if (to.local === '') {
+      // The bot: always there, and nothing to bind.
+      this.#send('subscribed', contact, user);
+      this.#send(undefined, contact, user);
+      return;
+    }
+    try {
+      exchangeOf(to, this.#directory);
+      this.#send('subscribe', contact, user);
+    } catch (error) {
+      this.#refuse(stanza, error, contact, user);
+    }
+  }
+
+  #onSubscribed(stanza: Element, to: Jid, user: string): void {
+    const contact = formatJid(to);
+    if (to.local === '') return;
+    const follow = async (): Promise<void> => {
+      const { exchange, key } = exchangeOf(to, this.#directory);
+      await this.#options.inboxes.get(this.#directory, user).follow(exchange, key, contact);
+      this.#send('subscribed', contact, user);
+      this.#send(undefined, contact, user);
+    };
+    follow().catch((error: unknown) => {
+      this.#refuse(stanza, error, contact, user);
+      this.#send('unsubscribe', contact, user);
+    });
+  }
+
+  /** Says why, for a person, and `unsubscribed`, for his server. */
+  #refuse(stanza: Element, error: unknown, contact: string, user: string): void {
+    const refusal = stanzaErrorOf(error);
+    if (refusal === undefined) throw error;
+    const reply = errorReply(stanza.with({ type: 'subscribe' }), refusal);
+    if (reply !== undefined) void this.#options.router.route(reply.with({ from: contact, to: user }));
+    this.#send('unsubscribed', contact, user);
+  }
+
+  #onUnsubscribe(to: Jid, user: string, type: 'unsubscribe' | 'unsubscribed'): void {
+    const contact = formatJid(to);
+    const unfollow = async (): Promise<boolean> => {
+      if (!this.#follows(user, to)) return false;
+      const { exchange, key } = exchangeOf(to, this.#directory);
+      return this.#options.inboxes.get(this.#directory, user).unfollow(exchange, key);
+    };
+    unfollow().then(
+      (done) => {
+        // When something was bound, `#onUnbound` has the answer.
+        if (!done && type === 'unsubscribe') this.#send('unsubscribed', contact, user);
+      },
+      (error: unknown) => {
+        const refusal = stanzaErrorOf(error);
+        if (refusal === undefined) throw error;
+        const reply = errorReply(presenceElement('subscribe', user, contact), refusal);
+        if (reply !== undefined) void this.#options.router.route(reply);
+      },
+    );
+  }
+
+  /** A binding has gone, by whatever door. */
+  #onUnbound(binding: BindingSpec): void {
+    const { source, destination: user, bindingKey } = binding;
+    const jid = tryParseJid(user);
+    if (jid === undefined || jid.local === '' || jid.resource !== '' || !this.#options.serves(user)) return;
+    const known = tryParseJid(String(binding.arguments?.[ADDRESS_ARGUMENT] ?? ''));
+    if (known !== undefined && known.domain !== this.domain) return;
+    // The same may be bound still, with other arguments.
+    const same = this.#directory.bindingsTo(user).some((one) => one.source === source && one.bindingKey === bindingKey);
+    if (same) return;
+    const contact = known ? formatJid(known) : contactAddress(this.#directory, this.domain, source, bindingKey);
+    this.#options.inboxes.find(this.#directory.vhost, user)?.forgetKnower(contact);
+    this.#send('unsubscribed', contact, user);
+    this.#send('unsubscribe', contact, user);
+  }
+
+  /** Tells everybody who follows something here that it is there, and asks whether he is. */
+  greetAll(): void {
+    for (const user of this.#directory.boundQueues()) {
+      const jid = tryParseJid(user);
+      if (jid === undefined || jid.local === '' || jid.resource !== '' || !this.#options.serves(user)) continue;
+      for (const { source, bindingKey, arguments: args } of this.#directory.bindingsTo(user)) {
+        const known = tryParseJid(String(args?.[ADDRESS_ARGUMENT] ?? ''));
+        if (known !== undefined && known.domain !== this.domain) continue;
+        const contact = known ? formatJid(known) : contactAddress(this.#directory, this.domain, source, bindingKey);
+        this.#send('probe', contact, user);
+        this.#send(undefined, contact, user);
+      }
+    }
+  }
+
+  /** The followers cannot be reached any more. */
+  forgetAll(isGone: (user: string) => boolean): void {
+    for (const inbox of this.#options.inboxes.all) if (isGone(inbox.queue)) inbox.dropResources();
+  }
+
+  // ---- publishing
+
+  #onMessage(stanza: Element, to: Jid, from: Jid): Promise<void> | void {
+    const { type = 'normal' } = stanza.attributes;
+    if (type === 'error') {
+      this.#inbox(bareText(from))?.dropResource(formatJid(from));
+      return undefined;
+    }
+    if (type === 'groupchat') throw new StanzaError('service-unavailable', 'not a chat room');
+    const target = targetOf(to, this.#directory);
+    if (target.kind === 'domain') return this.#onChat(stanza, to, from);
+    if (this.#options.refusesPublishes(from)) {
+      throw new StanzaError('resource-constraint', 'publishers are held back: the broker is short of memory or disk');
+    }
+    const [exchange, routingKey] = target.kind === 'queue' ? ['', target.queue] : [target.exchange, target.key];
+    return this.publish(stanza, exchange, routingKey, from);
+  }
+
+  /** Publishes the content of a stanza with the rights of its sender. Rejects with StanzaError, BrokerError. */
+  async publish(stanza: Element, exchange: string, routingKey: string, from: Jid): Promise<void> {
+    const address = { exchange, routingKey, nowMs: Date.now() };
+    if (messageOf(stanza, { ...address, userId: '' }) === undefined) return;
+    await this.#options.inboxes.get(this.#directory, bareText(from)).publish((userId) => {
+      const message = messageOf(stanza, { ...address, userId });
+      if (message === undefined) throw new StanzaError('bad-request');
+      return message;
+    });
+  }
+
+  async #onChat(stanza: Element, to: Jid, from: Jid): Promise<void> {
+    const line = stanza.child('body')?.text.trim() ?? '';
+    if (line === '') return;
+    const { type, id } = stanza.attributes;
+    const answer = await this.#options.services.onChat(line, from);
+    if (answer === undefined) return;
+    const thread = stanza.child('thread');
+    const attributes = {
+      from: formatJid(to),
+      to: formatJid(from),
+      type: type === 'chat' ? 'chat' : undefined,
+      id: id && `re-${id}`,
+    };
+    void this.#options.router.route(
+      element('message', stanza.xmlns, attributes, element('body', stanza.xmlns, {}, answer), thread),
+    );
+  }
+
+  // ---- questions
+
+  async #onIq(iq: Element, to: Jid, from: Jid): Promise<void> {
+    const { type } = iq.attributes;
+    if (type !== 'get' && type !== 'set') return;
+    const reply = await this.#options.services.onIq(iq, to, from);
+    if (reply === undefined) throw new StanzaError('service-unavailable');
+    void this.#options.router.route(reply);
+  }
+}

@@ -1,0 +1,417 @@
+/**
+ * Somebody's inbox: the one durable queue in a virtual host that is named with his bare address, the bindings that are his
+ * subscriptions, and the consumer that takes messages out while one of his resources is there to receive them.
+ *
+ * Everything is done with his own rights, over one connection of the broker, one verb after the other. A delivery is acked
+ * when its stanza has been settled; what is returned goes back to its place in the queue, in order, and nothing is
+ * delivered before all of it is back.
+ */
+import { createMessage, type Message } from '../../broker/message.ts';
+import {
+  type BindingSpec,
+  type Broker,
+  BrokerError,
+  type Channel,
+  type Connection,
+  type ConsumerEvents,
+  type Principal,
+} from '../../broker/port.ts';
+import type { Log } from '../log.ts';
+import { Confirms } from './confirms.ts';
+import type { Directory } from './directory.ts';
+import type { Settlement } from './stanza-router.ts';
+
+/** Deliveries that may be unsettled at a time. */
+export const UNSETTLED_MAX = 100;
+
+/** In the arguments of a binding, the address to which its owner subscribed. The matchers take no notice of it. */
+export const ADDRESS_ARGUMENT = 'x-jid';
+
+/** What may become of a delivery. */
+export interface DeliverySettlement extends Settlement {
+  /** It cannot be delivered to anybody here: dead-lettered or dropped, as the queue has it. */
+  refused(): void;
+}
+
+/** What an inbox needs of those who have it. */
+export interface InboxHost {
+  readonly broker: Broker;
+  readonly directory: Directory;
+  readonly log: Log;
+  /** The queue holds more than what its bindings bring: chats that wait for their receiver. */
+  readonly keepsMessages: boolean;
+  /** Rejects with BrokerError. */
+  principal(): Promise<Principal>;
+  /** A message for its owner, whose best resource is `to`; `redelivered`: it has been tried before. */
+  onMessage(message: Message, to: string, redelivered: boolean, settlement: DeliverySettlement): void;
+  /** The broker has ended the connection: an administrator, a deleted user, a shutdown. */
+  onClosed(error: BrokerError): void;
+  /** Nothing is left to do for this inbox at present. */
+  onIdle(): void;
+}
+
+interface Resource {
+  priority: number;
+  /** The addresses that know of it; it is gone when none does. */
+  readonly known: Set<string>;
+  /** Of its last presence; the latest of equals receives. */
+  order: number;
+}
+
+export class Inbox implements ConsumerEvents {
+  /** Name of the queue: the bare address of its owner. */
+  readonly queue: string;
+  readonly #host: InboxHost;
+  readonly #resources = new Map<string, Resource>();
+  #order = 0;
+  #connection: Connection | undefined;
+  #channel: Channel | undefined;
+  #publishing: Channel | undefined;
+  #confirms = new Confirms();
+  #consumerTag: string | undefined;
+  #unsettled = 0;
+  #returning = false;
+  #tail: Promise<unknown> = Promise.resolve();
+  #pending = 0;
+  #closed = false;
+
+  constructor(queue: string, host: InboxHost) {
+    this.queue = queue;
+    this.#host = host;
+  }
+
+  /** The full address that receives now; undefined when none does. A negative priority never receives. */
+  get best(): string | undefined {
+    let best: [string, Resource] | undefined;
+    for (const entry of this.#resources) {
+      const [, { priority, order }] = entry;
+      if (priority < 0) continue;
+      if (
+        best === undefined ||
+        priority > best[1].priority ||
+        (priority === best[1].priority && order > best[1].order)
+      ) {
+        best = entry;
+      }
+    }
+    return best?.[0];
+  }
+
+  /** Is any of its owner's resources known to be there? */
+  get hasResources(): boolean {
+    return this.#resources.size > 0;
+  }
+
+  /** A resource is there, as `knower` was told, with this priority (-128 to 127); or not any more: undefined. */
+  setResource(resource: string, knower: string, priority: number | undefined): void {
+    if (priority === undefined) {
+      const gone = this.#resources.get(resource);
+      gone?.known.delete(knower);
+      if (gone?.known.size === 0) this.#resources.delete(resource);
+    } else {
+      const there = this.#resources.get(resource) ?? { priority, known: new Set<string>(), order: 0 };
+      there.known.add(knower);
+      there.priority = priority;
+      this.#order += 1;
+      there.order = this.#order;
+      this.#resources.set(resource, there);
+    }
+    void this.settleConsumer();
+  }
+
+  /** A resource turned out not to be there. */
+  dropResource(resource: string): void {
+    if (this.#resources.delete(resource)) void this.settleConsumer();
+  }
+
+  /** An address of ours is not told any more who is there. */
+  forgetKnower(knower: string): void {
+    for (const [resource, { known }] of this.#resources) {
+      if (known.delete(knower) && known.size === 0) this.#resources.delete(resource);
+    }
+    void this.settleConsumer();
+  }
+
+  /** Nobody is known to be there any more, as when the link over which they were known has gone. */
+  dropResources(): void {
+    this.#resources.clear();
+    void this.settleConsumer();
+  }
+
+  /** Begins or ends to consume, as the resources have it and if there is a queue. */
+  settleConsumer(): Promise<void> {
+    return this.#inTurn(async () => {
+      const wanted = this.best !== undefined;
+      if (wanted && this.#consumerTag === undefined) await this.#consume();
+      else if (!wanted && this.#consumerTag !== undefined) {
+        const tag = this.#consumerTag;
+        this.#consumerTag = undefined;
+        await this.#channel?.cancel(tag);
+        await this.#deleteIfUnused();
+      }
+    }).catch((error: unknown) => this.#complain(error, 'cannot consume'));
+  }
+
+  async #consume(): Promise<void> {
+    const channel = await this.#open();
+    try {
+      this.#consumerTag = await channel.consume({ queue: this.queue }, this);
+    } catch (error) {
+      if (!(error instanceof BrokerError) || error.kind !== 'not-found') throw error;
+    }
+  }
+
+  /** Binds the queue, which is declared if need be. `address`: to what he subscribed. Rejects with BrokerError. */
+  follow(exchange: string, bindingKey: string, address: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const channel = await this.#open();
+      const isNew = await this.#declare(channel);
+      const binding = this.#binding(exchange, bindingKey, address);
+      try {
+        await channel.bind(binding);
+      } catch (error) {
+        if (isNew) await channel.deleteQueue(this.queue, { ifEmpty: true, ifUnused: true });
+        throw error;
+      }
+      if (this.best !== undefined && this.#consumerTag === undefined) await this.#consume();
+    });
+  }
+
+  /** Takes the bindings with that key away, and the queue with the last of all. False: there was none. */
+  unfollow(exchange: string, bindingKey: string): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const bindings = this.bindings(exchange, bindingKey);
+      if (bindings.length === 0) return false;
+      const channel = await this.#open();
+      for (const binding of bindings) await channel.unbind(binding);
+      await this.#deleteIfUnused();
+      return true;
+    });
+  }
+
+  /** Its bindings to an exchange, or those with one key. */
+  bindings(exchange: string, bindingKey?: string): readonly BindingSpec[] {
+    return this.#host.directory
+      .bindingsTo(this.queue)
+      .filter((one) => one.source === exchange && (bindingKey === undefined || one.bindingKey === bindingKey));
+  }
+
+  /** After a binding was taken away by somebody else: the queue goes with the last. Rejects with BrokerError. */
+  tidy(): Promise<void> {
+    return this.#inTurn(() => this.#deleteIfUnused());
+  }
+
+  /** Nothing is bound to it any more, and nobody but us consumes. */
+  async #deleteIfUnused(): Promise<void> {
+    if (this.#host.directory.bindingsTo(this.queue).length > 0) return;
+    const channel = await this.#open();
+    try {
+      if (this.#consumerTag !== undefined) {
+        const tag = this.#consumerTag;
+        this.#consumerTag = undefined;
+        await channel.cancel(tag);
+      }
+      await channel.deleteQueue(this.queue, { ifUnused: true, ...(this.#host.keepsMessages && { ifEmpty: true }) });
+    } catch (error) {
+      if (!(error instanceof BrokerError) || error.kind !== 'precondition-failed') throw error;
+      if (this.best !== undefined) await this.#consume();
+    }
+  }
+
+  /** True when the queue was not there before. */
+  async #declare(channel: Channel): Promise<boolean> {
+    try {
+      await channel.declareQueue({ queue: this.queue, passive: true });
+      return false;
+    } catch (error) {
+      if (!(error instanceof BrokerError) || error.kind !== 'not-found') throw error;
+    }
+    await channel.declareQueue({ queue: this.queue, durable: true });
+    return true;
+  }
+
+  #binding(exchange: string, bindingKey: string, address: string): BindingSpec {
+    return {
+      source: exchange,
+      destination: this.queue,
+      destinationKind: 'queue',
+      bindingKey,
+      arguments: { [ADDRESS_ARGUMENT]: address },
+    };
+  }
+
+  /**
+   * Publishes what `make` makes for the broker's user that its owner is; resolves when the broker has taken
+   * responsibility. Rejects with BrokerError and with what `make` throws.
+   */
+  async publish(make: (username: string) => Message): Promise<void> {
+    // In an object, so that whoever is next in turn does not wait for the confirm.
+    const { accepted } = await this.#inTurn(async () => {
+      const channel = await this.#publisher();
+      const message = make(this.#require().principal.username);
+      return { accepted: this.#confirms.after(() => channel.publish(message)) };
+    });
+    if (!(await accepted)) throw new BrokerError('resource-error', 'a queue has no room for it');
+    this.#rest();
+  }
+
+  /** Puts something into this inbox itself, with the rights of the door: no binding brought it. */
+  async put(body: string, message: Omit<Parameters<typeof createMessage>[0], 'exchange' | 'routingKey' | 'body'>) {
+    const made = createMessage({ ...message, body, routingKey: this.queue });
+    await this.#inTurn(async () => {
+      await this.#declare(await this.#open());
+      if (this.best !== undefined && this.#consumerTag === undefined) await this.#consume();
+    });
+    const connection = await this.#host.broker.connect(undefined, this.#host.directory.vhost);
+    const channel = connection.openChannel();
+    try {
+      channel.publish(made);
+    } finally {
+      await connection.close();
+    }
+  }
+
+  /** A channel for control verbs with its owner's rights; they wait for one another. Rejects with BrokerError. */
+  act<Result>(verb: (channel: Channel) => Promise<Result>): Promise<Result> {
+    return this.#inTurn(async () => verb(await this.#open()));
+  }
+
+  async #publisher(): Promise<Channel> {
+    await this.#open();
+    if (this.#publishing === undefined) {
+      const confirms = new Confirms();
+      this.#confirms = confirms;
+      this.#publishing = this.#require().openChannel({
+        onConfirm: (sequence, multiple, accepted) => confirms.onConfirm(sequence, multiple, accepted),
+      });
+      await this.#publishing.confirmSelect();
+    }
+    return this.#publishing;
+  }
+
+  #require(): Connection {
+    if (this.#connection === undefined) throw new BrokerError('connection-forced', 'the connection has been closed');
+    return this.#connection;
+  }
+
+  async #open(): Promise<Channel> {
+    if (this.#channel !== undefined) return this.#channel;
+    const { broker, directory } = this.#host;
+    const connection = await broker.connect(
+      await this.#host.principal(),
+      directory.vhost,
+      { onClose: (error) => this.#onClosed(error) },
+      { protocol: 'XMPP', name: `xmpp ${this.queue} in ${directory.vhost}` },
+    );
+    this.#connection = connection;
+    this.#channel = connection.openChannel();
+    this.#channel.prefetch(UNSETTLED_MAX);
+    return this.#channel;
+  }
+
+  #onClosed(error: BrokerError): void {
+    this.#forget();
+    this.#host.onClosed(error);
+  }
+
+  #forget(): void {
+    this.#connection = undefined;
+    this.#channel = undefined;
+    this.#publishing = undefined;
+    this.#consumerTag = undefined;
+    this.#unsettled = 0;
+    this.#confirms.abandon();
+  }
+
+  // ---- deliveries
+
+  onDeliver(message: Message, deliveryTag: number, redelivered: boolean): void {
+    const channel = this.#channel;
+    const to = this.best;
+    if (channel === undefined) return;
+    this.#unsettled += 1;
+    const settle = (act: () => void): void => {
+      // Another channel knows nothing of this tag: the broker has taken it back.
+      if (channel !== this.#channel) return;
+      this.#unsettled -= 1;
+      act();
+      this.#rest();
+    };
+    const settlement: DeliverySettlement = {
+      refused: () => settle(() => channel.reject(deliveryTag)),
+      delivered: () => settle(() => channel.ack(deliveryTag)),
+      returned: () =>
+        settle(() => {
+          this.#holdDeliveries(channel);
+          channel.reject(deliveryTag, { requeue: true, returned: true });
+        }),
+    };
+    if (to === undefined) settlement.returned();
+    else this.#host.onMessage(message, to, redelivered, settlement);
+  }
+
+  onCancel(): void {
+    this.#consumerTag = undefined;
+  }
+
+  /** Until all that is being returned in this turn is back in the queue. */
+  #holdDeliveries(channel: Channel): void {
+    if (this.#returning) return;
+    this.#returning = true;
+    channel.pause();
+    setImmediate(() => {
+      this.#returning = false;
+      if (channel === this.#channel) channel.resume();
+    });
+  }
+
+  // ---- its life
+
+  /** Verbs wait for one another, so that they take effect in the order in which they were asked for. */
+  #inTurn<Result>(verb: () => Promise<Result>): Promise<Result> {
+    this.#pending += 1;
+    const done = this.#tail.then(async () => {
+      if (this.#closed) throw new BrokerError('connection-forced', 'the door is closing');
+      return verb();
+    });
+    this.#tail = done.then(
+      () => this.#ended(),
+      () => this.#ended(),
+    );
+    return done;
+  }
+
+  #ended(): void {
+    this.#pending -= 1;
+    this.#rest();
+  }
+
+  get idle(): boolean {
+    return this.#pending === 0 && this.#unsettled === 0 && this.#resources.size === 0 && !this.#confirms.outstanding;
+  }
+
+  #rest(): void {
+    if (this.idle) this.#host.onIdle();
+  }
+
+  #complain(error: unknown, what: string): void {
+    if (!(error instanceof BrokerError)) throw error;
+    this.#host.log.warn({ queue: this.queue, vhost: this.#host.directory.vhost }, `XMPP: ${what}: ${error.message}`);
+  }
+
+  /** Gives the connection back; what is unsettled returns to the queue. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const connection = this.#connection;
+    this.#forget();
+    await connection?.close();
+  }
+
+  /** Gives the connection back until it is needed again. */
+  async rest(): Promise<void> {
+    if (!this.idle || this.#connection === undefined) return;
+    const connection = this.#connection;
+    this.#forget();
+    await connection.close();
+  }
+}
