@@ -34,6 +34,13 @@ export class ProcessTree {
     return ticks / TICKS_PER_SECOND;
   }
 
+  /** Octets that it has had written to disks so far; NaN where the kernel does not say. */
+  writtenBytes(): number {
+    let bytes = 0;
+    for (const pid of this.#pids) bytes += Number(/^write_bytes: (\d+)/m.exec(readIfThere(`/proc/${pid}/io`))?.[1]);
+    return bytes;
+  }
+
   /** Resident memory in octets. */
   rssBytes(): number {
     let kibibytes = 0;

@@ -43,7 +43,8 @@ export async function runBench(plan: BenchPlan): Promise<readonly Run[]> {
           plan.signal?.throwIfAborted();
           const broker = running.get(peer) ?? (await peer.start());
           running.set(peer, broker);
-          const context = { endpoint: broker.endpoint, brokerPid: broker.pid, sizes: plan.sizes };
+          const { endpoint, pid: brokerPid, loopDelayPath } = broker;
+          const context = { endpoint, brokerPid, loopDelayPath, sizes: plan.sizes };
           const figures = await generate(scenario, context, plan.signal);
           const run = { scenario: scenario.id, peer: peer.name, round, figures };
           runs.push(run);

@@ -1,5 +1,7 @@
-/** Warren as built in `dist`, on a port of its own choosing, with its defaults: everything in memory. */
+/** Warren as built in `dist`, on a port of its own choosing, with a data folder of its own and its other defaults. */
 import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { startChild } from './child.ts';
@@ -7,6 +9,8 @@ import type { Peer } from './peer.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MAIN = join(ROOT, 'dist', 'gateways', 'main.js');
+/** Preloaded into the broker. */
+const LOOP_DELAY = new URL('../loop-delay.ts', import.meta.url).href;
 const READY = /Server startup complete/;
 /** The line of the AMQP door: label, address, a command to try. */
 const AMQP_ADDRESS = /^amqp +127\.0\.0\.1:(\d+) /m;
@@ -23,17 +27,27 @@ export function warren(options: WarrenOptions = {}): Peer {
     missing: () => (existsSync(MAIN) ? undefined : 'dist/gateways/main.js is not built (npm run build)'),
     version: () => `Warren ${packageVersion()} on Node ${process.versions.node}`,
     start: async () => {
-      const args = [...(options.nodeArguments ?? []), MAIN, '--amqp-port', '0', '--stomp-port', '0', '--http-port', '0'];
-      const child = await startChild(process.execPath, args, { cwd: ROOT }, READY);
+      const folder = await mkdtemp(join(tmpdir(), 'warren-bench-'));
+      const loopDelayPath = join(folder, 'loop-delay');
+      const preload = ['--import', import.meta.resolve('tsx'), '--import', LOOP_DELAY];
+      const doors = ['--amqp-port', '0', '--stomp-port', '0', '--http-port', '0', '--data-dir', join(folder, 'data')];
+      const args = [...(options.nodeArguments ?? []), ...preload, MAIN, ...doors];
+      const env = { ...process.env, LOOP_DELAY_PATH: loopDelayPath };
+      const child = await startChild(process.execPath, args, { cwd: ROOT, env }, READY);
+      const stop = async (): Promise<void> => {
+        await child.stop();
+        await rm(folder, { recursive: true, force: true });
+      };
       const port = AMQP_ADDRESS.exec(child.output)?.[1];
       if (port === undefined) {
-        await child.stop();
+        await stop();
         throw new Error(`no AMQP port in what Warren printed:\n${child.output}`);
       }
       return {
         endpoint: { host: '127.0.0.1', port: Number(port), username: 'guest', password: 'guest', vhost: '/' },
         pid: child.pid,
-        stop: child.stop,
+        loopDelayPath,
+        stop,
       };
     },
   };

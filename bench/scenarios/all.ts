@@ -1,5 +1,6 @@
 /** Every scenario, in the order of the report. */
 import { BACKLOG_SCENARIO } from './backlog.ts';
+import { DURABILITY_SCENARIOS } from './durability.ts';
 import { FLOW_SCENARIOS } from './flows.ts';
 import { LATENCY_SCENARIO } from './latency.ts';
 import { POPULATION_SCENARIOS } from './population.ts';
@@ -7,6 +8,7 @@ import type { Scenario } from './scenario.ts';
 
 export const SCENARIOS: readonly Scenario[] = [
   ...FLOW_SCENARIOS,
+  ...DURABILITY_SCENARIOS,
   BACKLOG_SCENARIO,
   ...POPULATION_SCENARIOS,
   LATENCY_SCENARIO,

@@ -73,7 +73,7 @@ class PacedPublisher {
 }
 
 /** Latencies in milliseconds, in room made beforehand. */
-class LatencyRecord {
+export class LatencyRecord {
   readonly #values: Float64Array;
   #count = 0;
 

@@ -33,6 +33,8 @@ export interface RunContext {
   readonly endpoint: Endpoint;
   /** The broker's first process. */
   readonly brokerPid: number;
+  /** See `RunningPeer`. */
+  readonly loopDelayPath?: string | undefined;
   readonly sizes: Sizes;
 }
 
