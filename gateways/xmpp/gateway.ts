@@ -80,7 +80,10 @@ class XmppGateway implements Gateway {
   }
 }
 
-export class XmppDoor implements ClientHost {
+export class XmppDoor implements ClientHost, Gateway {
+  readonly name = 'xmpp';
+  /** None of its own: see `startXmppGateway`. */
+  readonly addresses: readonly GatewayAddress[] = [];
   readonly options: ResolvedOptions;
   readonly #broker: Broker;
   readonly #router = new StanzaRouter();
@@ -308,6 +311,8 @@ export class XmppDoor implements ClientHost {
       throw error instanceof BrokerError ? new BrokerError('access-refused', `${bare} has no rights here`) : error;
     }
   }
+
+  stopAccepting(): void {}
 
   /** Says goodbye to everybody. Idempotent. */
   close(): Promise<void> {

@@ -46,6 +46,8 @@ export type ResolvedOptions = Required<Omit<XmppOptions, 'tls' | 'componentUser'
   Pick<XmppOptions, 'tls' | 'componentUser'>;
 
 const LOGIN_STANZA_BYTES_MAX = 64 * 1024;
+/** Prosody's. */
+const COMPONENT_PORT = 5347;
 const SILENCE_MS = 120_000;
 const LOGIN_REFUSAL_DELAY_MS = 3000;
 
@@ -68,6 +70,12 @@ export function resolveOptions(options: XmppOptions): ResolvedOptions {
     log: SILENT_LOG,
     ...options,
   };
+}
+
+/** Reads `127.0.0.1:5347`, `[::1]:5347`, or a host alone. */
+export function readServer(text: string): { readonly host: string; readonly port: number } {
+  const [, host = text, port] = /^(.*?)(?::(\d+))?$/.exec(text) ?? [];
+  return { host: host.replace(/^\[|\]$/g, ''), port: port === undefined ? COMPONENT_PORT : Number(port) };
 }
 
 /** Reads `broker.localhost`, which shows `vhost`, or `staging.localhost=/staging`. */

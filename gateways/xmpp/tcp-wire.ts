@@ -136,7 +136,10 @@ export class TcpWire implements Wire {
     this.#socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     this.#socket.on('error', () => {});
     // A peer that ends its socket without ending its stream has lost it.
-    this.#socket.on('end', () => this.#socket.end());
+    this.#socket.on('end', () => {
+      this.flush();
+      this.#socket.end();
+    });
     this.#socket.on('close', () => {
       this.#gone = true;
       clearTimeout(this.#timer);
