@@ -34,6 +34,8 @@ import { startStompGateway, stompWebSocketDoor } from './stomp/gateway.ts';
 import type { StompOptions } from './stomp/options.ts';
 import { loadTls, TlsError, type TlsIdentity } from './tls.ts';
 import { startWebSocketGateway } from './websocket.ts';
+import { openXmppDoor, startXmppGateway, xmppWebSocketDoor } from './xmpp/gateway.ts';
+import { readDomains, readServer, type XmppOptions } from './xmpp/options.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_MISCONFIGURED = 2;
@@ -184,7 +186,7 @@ async function openDoors(
   const gateways: Gateway[] = [];
   const open = async (name: PortOption, start: (listener: ListenerOptions) => Promise<Gateway>): Promise<void> => {
     const port = config[name];
-    const isSecure = name === 'amqpsPort' || name === 'stompsPort' || name === 'httpsPort';
+    const isSecure = name === 'amqpsPort' || name === 'stompsPort' || name === 'xmppsPort' || name === 'httpsPort';
     if (port === 'off' || (isSecure && !tls)) return;
     try {
       gateways.push(await start({ ...listenerOptions(config, log), port, ...(isSecure && tls && { tls }) }));
@@ -195,8 +197,9 @@ async function openDoors(
   };
   const amqp = amqpOptions(config, log);
   const stomp = stompOptions(config, log);
+  const xmpp = await openXmppDoor(broker, xmppOptions(config, tls, log));
   const webSocket = {
-    doors: [amqpWebSocketDoor(broker, amqp), stompWebSocketDoor(broker, stomp)],
+    doors: [amqpWebSocketDoor(broker, amqp), stompWebSocketDoor(broker, stomp), xmppWebSocketDoor(xmpp)],
     httpDoors: [reverseHttpDoor(broker, reverseHttpOptions(config, log))],
     origins: config.websocketOrigins,
     messageBytesMax: config.websocketMessageBytesMax,
@@ -210,13 +213,15 @@ async function openDoors(
   await open('amqpsPort', startAmqp);
   await open('stompPort', startStomp);
   await open('stompsPort', startStomp);
+  await open('xmppPort', (listener) => startXmppGateway(xmpp, listener));
+  await open('xmppsPort', (listener) => startXmppGateway(xmpp, listener));
   await open('httpPort', startWebSocket);
   await open('httpsPort', startWebSocket);
   if (gateways.length === 0) throw new StartError('every port is off: there is nothing to do; see warren --help');
-  return gateways;
+  return [...gateways, xmpp];
 }
 
-type PortOption = 'amqpPort' | 'amqpsPort' | 'stompPort' | 'stompsPort' | 'httpPort' | 'httpsPort';
+type PortOption = 'amqpPort' | 'amqpsPort' | 'stompPort' | 'stompsPort' | 'xmppPort' | 'xmppsPort' | 'httpPort' | 'httpsPort';
 
 function listenerOptions(config: Config, log: ProcessLog): Omit<ListenerOptions, 'port' | 'tls'> {
   return {
@@ -255,6 +260,25 @@ function reverseHttpOptions(config: Config, log: ProcessLog): ReverseHttpOptions
     relayAllow: config.reverseHttpRelayAllow,
     ...(domain !== undefined && { domain: domain.toLowerCase() }),
     ...(anonymousUser !== undefined && { anonymousUser }),
+    log,
+  };
+}
+
+function xmppOptions(config: Config, tls: TlsIdentity | undefined, log: ProcessLog): XmppOptions {
+  const { defaultVhost: userVhost, xmppComponentSecret: secret = '', xmppComponentUser: componentUser } = config;
+  const server = { ...readServer(config.xmppComponentServer), secret };
+  return {
+    version: packageVersion(),
+    userDomain: config.xmppUserDomain,
+    userVhost,
+    domains: readDomains(config.xmppDomains, userVhost),
+    components: readDomains(config.xmppComponents, userVhost).map((domain) => ({ ...domain, ...server })),
+    ...(componentUser !== undefined && { componentUser }),
+    ...(tls && { tls }),
+    withoutTls: config.xmppWithoutTls,
+    stanzaBytesMax: config.xmppStanzaBytesMax,
+    handshakeTimeoutMs: config.handshakeTimeoutSeconds * 1000,
+    resumeMs: config.xmppResumeSeconds * 1000,
     log,
   };
 }
