@@ -42,6 +42,8 @@ function tryCommand({ label, host, port }: GatewayAddress, as: TryAs): string {
       return hello(`ws://${user}${target}/ws${vhost === undefined ? '' : `?vhost=${vhost}`}`) ?? knock('http', target);
     case 'stomp':
       return ask(reachable(host), port);
+    case 'xmpp':
+      return introduce(reachable(host), port);
     case 'wss':
       return knock('https', target);
     default:
@@ -65,6 +67,13 @@ function greet(host: string, port: number): string {
 /** Sends a STOMP client's first frame, with nobody's name in it: the answer says what the broker wants. */
 function ask(host: string, port: number): string {
   return `node -e "net.connect(${port}, '${host}').end('CONNECT\\n\\n\\0').pipe(process.stdout)"`;
+}
+
+/** Opens an XMPP stream: the answer says what the broker offers. */
+function introduce(host: string, port: number): string {
+  const attributes = "xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'";
+  const header = `<stream:stream ${attributes}>`.replaceAll("'", '\\x27');
+  return `node -e "net.connect(${port}, '${host}').end('${header}').pipe(process.stdout)"`;
 }
 
 function knock(scheme: 'http' | 'https', target: string): string {
