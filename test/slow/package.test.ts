@@ -109,7 +109,7 @@ describe('the packed package', () => {
 
   test('starts there, and the command that it prints to try it works there', async () => {
     const command = join(folder, 'node_modules', '.bin', 'warren');
-    const argv = ['--amqp-port', '0', '--stomp-port', '0', '--http-port', '0'];
+    const argv = ['--amqp-port', '0', '--stomp-port', '0', '--xmpp-port', '0', '--http-port', '0'];
     const warren = spawn(command, argv, { cwd: folder, stdio: ['ignore', 'pipe', 'ignore'] });
     const exit = once(warren, 'exit');
     try {
