@@ -90,7 +90,7 @@ describe('a start', () => {
   });
 
   it.runIf(hasIpv6)('opens what it is told to only', async () => {
-    const warren = await start({ flags: ['--http-port=off', '--host=::1'] });
+    const warren = await start({ flags: ['--stomp-port=off', '--xmpp-port=off', '--http-port=off', '--host=::1'] });
     expect(warren.stdout).toMatch(
       /^amqp {3}\[::1\]:\d+ +try: node examples\/hello\.mjs 'amqp:\/\/\[::1\]:\d+'\nServer/m,
     );
@@ -111,7 +111,7 @@ describe('a start', () => {
   });
 
   it('needs something to listen on', async () => {
-    expect((await failed(['--amqp-port=off', '--http-port=off'])).stderr).toContain('every port is off');
+    expect((await failed(['--amqp-port=off', '--stomp-port=off', '--xmpp-port=off', '--http-port=off'])).stderr).toContain('every port is off');
     expect((await failed(['--host=192.0.2.1'])).stderr).toContain(
       '192.0.2.1 is no address of this machine; choose another with --host',
     );
