@@ -139,7 +139,8 @@ describe('a fault', () => {
 
   it.runIf(existsSync('/dev/full'))('waits for no log that cannot be written', async () => {
     const full = openSync('/dev/full', 'w');
-    const child = spawn(process.execPath, ['dist/gateways/main.js', '--amqp-port=0', '--http-port=off'], {
+    const off = ['--stomp-port=off', '--xmpp-port=off', '--http-port=off'];
+    const child = spawn(process.execPath, ['dist/gateways/main.js', '--amqp-port=0', ...off], {
       stdio: ['ignore', 'pipe', full],
     });
     closeSync(full);
