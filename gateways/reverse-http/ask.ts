@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
-import { pipeline, type Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { ErrandRequest } from './errand.ts';
 import { HttpError, sendError } from './http-error.ts';
 import { endToEndHeaders, hasBody, headerValue, type RequestHead, type ResponseHead } from './http-message.ts';
@@ -21,12 +21,17 @@ export class Ask implements Requestor {
   serving = false;
   onGone: (() => void) | undefined;
   readonly #response: ServerResponse;
+  readonly #idleMs: number;
   readonly #onEnd: (ask: Ask) => void;
   #answered = false;
   #gone = false;
 
-  /** `onEnd` is called once, when the answer has begun or nobody waits for it any more. */
-  constructor(name: string, head: RequestHead, response: ServerResponse, onEnd: (ask: Ask) => void) {
+  /**
+   * `onEnd` is called once, when the answer has begun or nobody waits for it any more; `idleMs`: how long the client may
+   * not read.
+   */
+  constructor(name: string, head: RequestHead, response: ServerResponse, idleMs: number, onEnd: (ask: Ask) => void) {
+    this.#idleMs = idleMs;
     this.name = name;
     this.head = head;
     this.#response = response;
@@ -64,7 +69,7 @@ export class Ask implements Requestor {
     this.#closeUnread();
     response.writeHead(head.status, head.reason, headers);
     if (Buffer.isBuffer(body)) response.end(isFramed ? body : undefined);
-    else if (isFramed) pipeline(body, response, () => {});
+    else if (isFramed) relay(body, response, this.#idleMs);
     else {
       body.resume();
       response.end();
@@ -78,6 +83,12 @@ export class Ask implements Requestor {
     sendError(this.#response, new HttpError(status, explanation));
   }
 
+  /** As `fail`, and whoever is serving it learns that nobody waits any more. */
+  giveUp(status: number, explanation: string): void {
+    this.fail(status, explanation);
+    this.#leave();
+  }
+
   /** The answer has begun before the body was read to its end: what follows on this connection cannot be read. */
   #closeUnread(): void {
     if (!this.#response.req.complete) this.#response.shouldKeepAlive = false;
@@ -86,9 +97,32 @@ export class Ask implements Requestor {
   #leave(): void {
     if (this.#gone) return;
     this.#gone = true;
-    this.#onEnd(this);
+    if (!this.#answered) this.#onEnd(this);
     const { onGone } = this;
     this.onGone = undefined;
     onGone?.();
   }
+}
+
+/**
+ * When the client leaves, the rest is read and dropped: the connection that it comes on serves others too. A client that
+ * does not read for `idleMs` is left.
+ */
+function relay(body: Readable, response: ServerResponse, idleMs: number): void {
+  let timer: NodeJS.Timeout | undefined;
+  const onPause = (): void => {
+    timer = setTimeout(() => response.destroy(), idleMs);
+  };
+  const onResume = (): void => clearTimeout(timer);
+  body.on('pause', onPause).on('resume', onResume);
+  body.pipe(response);
+  body.once('error', () => response.destroy());
+  body.once('close', () => {
+    if (!response.writableEnded) response.destroy();
+  });
+  response.once('close', () => {
+    clearTimeout(timer);
+    body.off('pause', onPause).unpipe(response);
+    body.resume();
+  });
 }

@@ -59,7 +59,9 @@ export class Asking {
     this.#previous.set(request.socket, ended);
     await previous;
     if (request.socket.destroyed) return;
-    const ask = new Ask(name, headOf(request, principal), response, (one) => this.#onEnd(one));
+    const ask = new Ask(name, headOf(request, principal), response, this.#options.bodyIdleMs, (one) =>
+      this.#onEnd(one),
+    );
     try {
       checkHead(ask);
       await this.#send(ask, principal, request, response, hostPort(peer.remoteAddress, peer.remotePort));
@@ -109,7 +111,7 @@ export class Asking {
       this.#claims.asks.set(ask.id, ask);
       if (crew.serveStream({ head: ask.head, body: request }, ask, requestingClient)) {
         if (request.headers.expect !== undefined) response.writeContinue();
-        this.#watch(ask);
+        this.#watch(ask, request);
         return true;
       }
       this.#claims.asks.delete(ask.id);
@@ -134,18 +136,20 @@ export class Asking {
 
   // ---- time
 
-  /** Ends the ask when nobody serves it, or when its answer does not begin in time. */
-  #watch(ask: Ask): void {
-    const { replyTimeoutMs, unavailableAfterMs } = this.#options;
-    const deadline = performance.now() + replyTimeoutMs;
+  /** Ends the ask when nobody serves it, or when its answer does not begin in time after the last of its body. */
+  #watch(ask: Ask, upload?: IncomingMessage): void {
+    const { replyTimeoutMs, unavailableAfterMs, bodyIdleMs } = this.#options;
+    let deadline = performance.now() + replyTimeoutMs;
+    let seenBytes = 0;
     const check = (): void => {
       if (this.#claims.asks.get(ask.id) !== ask) return;
+      if (upload !== undefined && !upload.complete && upload.socket.bytesRead !== seenBytes) {
+        seenBytes = upload.socket.bytesRead;
+        deadline = performance.now() + Math.min(replyTimeoutMs, bodyIdleMs);
+      }
       const leftMs = deadline - performance.now();
       if (leftMs <= 0) {
-        ask.fail(504, 'the application did not answer in time');
-        const { onGone } = ask;
-        ask.onGone = undefined;
-        onGone?.();
+        ask.giveUp(504, 'the application did not answer in time');
         return;
       }
       setTimeout(check, Math.min(leftMs, unavailableAfterMs)).unref();

@@ -2,7 +2,6 @@
  * Who a request is from: HTTP Basic, Digest, a bearer token, or the client certificate of its connection, all of them the
  * broker's own users [RFC 7235, 7616, 7617, 6750]. Without any of these it is from the anonymous user, if there is one.
  */
-import type { IncomingMessage } from 'node:http';
 import { type Broker, BrokerError, type Principal } from '../../broker/port.ts';
 import { type PeerAddress, peerName } from '../gateway.ts';
 import type { Capabilities } from './capabilities.ts';
@@ -14,6 +13,13 @@ import type { ResolvedOptions } from './options.ts';
 interface Bearer {
   readonly username: string;
   readonly expiresAtMs: number;
+}
+
+/** What of a request says whose it is. */
+interface Claimant {
+  readonly headers: { readonly authorization?: string | undefined };
+  readonly method?: string | undefined;
+  readonly url?: string | undefined;
 }
 
 /** Bearer tokens at a time. */
@@ -39,7 +45,7 @@ export class Authentication {
   }
 
   /** The user whose request this is. Rejects with HttpError 401; with a delay when a proof was wrong. */
-  async authenticate(request: IncomingMessage, peer: PeerAddress): Promise<Principal> {
+  async authenticate(request: Claimant, peer: PeerAddress): Promise<Principal> {
     const { authorization } = request.headers;
     const { loopback, certificateName } = peer;
     if (authorization === undefined) {
@@ -83,7 +89,7 @@ export class Authentication {
     }
   }
 
-  async #digest(parameters: string, request: IncomingMessage, peer: PeerAddress): Promise<Principal> {
+  async #digest(parameters: string, request: Claimant, peer: PeerAddress): Promise<Principal> {
     const digest = parseDigest(parameters);
     if (digest === undefined) throw await this.#challenge('malformed or unknown Digest', false);
     const { username, algorithm } = digest;

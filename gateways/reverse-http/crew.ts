@@ -98,7 +98,16 @@ export class Crew {
     return this.#held;
   }
 
+  has(server: Server): boolean {
+    return this.#posts.has(server);
+  }
+
+  /** Its slots are credit from now on. After the end of the crew it is dismissed at once. */
   enter(server: Server, slots: number): void {
+    if (this.#ended) {
+      server.dismiss();
+      return;
+    }
     const post = { server, slots, busy: 0 };
     this.#posts.set(server, post);
     this.#slots += slots;

@@ -8,8 +8,9 @@
  *   /cap/TOKEN                  capabilities: private and request URLs, acknowledgements, event streams
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Broker } from '../../broker/port.ts';
-import type { PeerAddress } from '../gateway.ts';
+import type { Duplex } from 'node:stream';
+import type { Broker, Principal } from '../../broker/port.ts';
+import type { PeerAddress, Transport } from '../gateway.ts';
 import type { HttpDoor } from '../http-door.ts';
 import { Asking } from './asking.ts';
 import { Authentication } from './authentication.ts';
@@ -17,11 +18,16 @@ import { Capabilities } from './capabilities.ts';
 import { claimName } from './claim.ts';
 import { Claiming } from './claiming.ts';
 import { Claims } from './claims.ts';
+import { Comet } from './comet.ts';
 import { admitPage } from './cross-origin.ts';
 import { asHttpError, HttpError, sendError } from './http-error.ts';
 import { CAPABILITY_PATH, GATEWAY_PATH, PUBLIC_PATH } from './links.ts';
 import { type ResolvedOptions, type ReverseHttpOptions, resolveOptions } from './options.ts';
 import type { Resource, Visit } from './resource.ts';
+import { REVERSED_ALPN, Reversal } from './reversal.ts';
+
+/** Below it, the claims that a server joins by name. */
+const CLAIM_PATH = `${GATEWAY_PATH}/`;
 
 /** The door; one may serve several listeners, which then share its claims. */
 export function reverseHttpDoor(broker: Broker, options: ReverseHttpOptions = {}): HttpDoor {
@@ -31,12 +37,15 @@ export function reverseHttpDoor(broker: Broker, options: ReverseHttpOptions = {}
 class ReverseHttpDoor implements HttpDoor {
   readonly invitation =
     `For HTTP: POST ${GATEWAY_PATH} claims a name, ${PUBLIC_PATH}NAME/ is served by whoever claimed it.`;
+  readonly alpnProtocols = REVERSED_ALPN;
   readonly #options: ResolvedOptions;
   readonly #capabilities = new Capabilities<Resource>();
   readonly #claims: Claims;
   readonly #asking: Asking;
   readonly #authentication: Authentication;
   readonly #claiming: Claiming;
+  readonly #reversal: Reversal;
+  readonly #comet: Comet;
 
   constructor(broker: Broker, options: ResolvedOptions) {
     this.#options = options;
@@ -44,6 +53,9 @@ class ReverseHttpDoor implements HttpDoor {
     this.#asking = new Asking(broker, this.#claims, options);
     this.#authentication = new Authentication(broker, options, new Capabilities());
     this.#claiming = new Claiming({ options, capabilities: this.#capabilities, claims: this.#claims });
+    const { privateUrl } = this.#claiming;
+    this.#reversal = new Reversal({ options, claims: this.#claims, authentication: this.#authentication, privateUrl });
+    this.#comet = new Comet(options);
   }
 
   takes(request: IncomingMessage): boolean {
@@ -61,7 +73,17 @@ class ReverseHttpDoor implements HttpDoor {
     });
   }
 
+  onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, peer: PeerAddress): boolean {
+    const name = this.#publicName(request) ?? claimName(pathOf(request).slice(CLAIM_PATH.length));
+    return name !== undefined && name !== '' && this.#reversal.onUpgrade(name, request, socket, head, peer);
+  }
+
+  accept(transport: Transport, protocol: string): void {
+    this.#reversal.onTls(transport, protocol);
+  }
+
   close(): void {
+    this.#reversal.close();
     void this.#claims.close();
     void this.#asking.close();
   }
@@ -90,7 +112,24 @@ class ReverseHttpDoor implements HttpDoor {
       this.#claiming.onOverview(request, response, visit, principal);
     } else if (pathname === GATEWAY_PATH) {
       throw new HttpError(405, 'POST claims a name, GET tells what is claimed', { Allow: 'GET, POST, OPTIONS' });
+    } else if (pathname.startsWith(CLAIM_PATH)) {
+      const claimed = claimName(pathname.slice(CLAIM_PATH.length));
+      await this.#serveComet(claimed, request, response, visit, principal);
     } else throw new HttpError(404, 'there is nothing here');
+  }
+
+  async #serveComet(
+    name: string | undefined,
+    request: IncomingMessage,
+    response: ServerResponse,
+    { url }: Visit,
+    principal: Principal,
+  ): Promise<void> {
+    if (name === undefined) throw new HttpError(404, 'there is nothing here');
+    if (request.method !== 'POST') throw new HttpError(405, 'POST serves this claim', { Allow: 'POST, OPTIONS' });
+    const secret = url.searchParams.get('token') ?? undefined;
+    const crew = await this.#claims.join(name, principal, secret, this.#claiming.privateUrl);
+    await this.#comet.onRequest(request, response, crew, url);
   }
 
   /** The claim that a request is for, by host or by path; undefined when it is for the door itself. */

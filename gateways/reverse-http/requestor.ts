@@ -81,7 +81,10 @@ export class MessageRequestor implements Requestor {
     }
     collect(body, this.#limits).then(
       (all) => this.#reply(head, all),
-      () => this.#reply({ status: 502, reason: '', headers: [] }, Buffer.from('the answer broke off\n')),
+      () => {
+        body.destroy();
+        this.#reply({ status: 502, reason: '', headers: [] }, Buffer.from('the answer broke off, or is too large\n'));
+      },
     );
   }
 

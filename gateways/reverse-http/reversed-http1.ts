@@ -1,0 +1,146 @@
+/**
+ * A reversed HTTP/1.1 connection: the peer opened it, and now it is the server. One request at a time; `node:http` writes
+ * it and reads the answer. What comes without having been asked for ends the connection.
+ */
+import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Crew, Server } from './crew.ts';
+import { type Errand, type ErrandRequest, framingOf } from './errand.ts';
+import { HttpError } from './http-error.ts';
+import { endToEndHeaders, headerValue } from './http-message.ts';
+
+export interface ReversedOptions {
+  /** How long an application may go on with an answer that nobody waits for, and a closing connection may take. */
+  readonly closeTimeoutMs: number;
+  /** Requests at a time, where the protocol has more than one. */
+  readonly streamsMax: number;
+}
+
+/** What the door knows better than whoever asked. */
+export const REPLACED: ReadonlySet<string> = new Set(['requesting-client']);
+
+/** An application behind a connection that it has opened. */
+export interface ReversedConnection extends Server {
+  /** Serves the claim from now on, until it closes. */
+  enlist(crew: Crew): void;
+  /** Ends the connection when what is being served is done, or after a time. Idempotent. */
+  dismiss(): void;
+}
+
+export class ReversedHttp1 implements ReversedConnection {
+  readonly streams = true;
+  readonly #socket: Duplex;
+  readonly #options: ReversedOptions;
+  readonly #agent: Agent;
+  #crew: Crew | undefined;
+  #errand: Errand | undefined;
+  /** All of the request has gone out. */
+  #sent = false;
+  #dismissed = false;
+
+  /** Takes the socket over. `onEnd` is called once, when it is gone. */
+  constructor(socket: Duplex, options: ReversedOptions, onEnd: () => void) {
+    this.#socket = socket;
+    this.#options = options;
+    this.#agent = agentFor(socket);
+    socket.on('error', () => {});
+    socket.on('data', () => {
+      if (this.#errand === undefined) socket.destroy();
+    });
+    socket.on('end', () => socket.end());
+    socket.once('close', () => {
+      this.#crew?.leave(this);
+      this.#errand?.lost(this.#sent);
+      onEnd();
+    });
+  }
+
+  enlist(crew: Crew): void {
+    this.#crew = crew;
+    if (this.#socket.destroyed) return;
+    crew.enter(this, 1);
+  }
+
+  serve(errand: Errand): void {
+    this.#errand = errand;
+    this.#sent = false;
+    errand.request().then(
+      (request) => this.#send(errand, request),
+      (error: unknown) => {
+        if (!(error instanceof HttpError)) throw error;
+        this.#errand = undefined;
+        errand.fail(400, error.message);
+      },
+    );
+  }
+
+  dismiss(): void {
+    if (this.#dismissed) return;
+    this.#dismissed = true;
+    if (this.#errand === undefined) this.#end();
+  }
+
+  #end(): void {
+    this.#socket.end();
+    setTimeout(() => this.#socket.destroy(), this.#options.closeTimeoutMs).unref();
+  }
+
+  #send(errand: Errand, request: ErrandRequest): void {
+    if (errand.settled) return;
+    const { head, body } = request;
+    const headers = [...endToEndHeaders(head.headers, REPLACED), 'Requesting-Client', errand.requestingClient];
+    if (headerValue(headers, 'host') === undefined) headers.push('Host', 'localhost');
+    headers.push(...framingOf(request), 'Connection', 'keep-alive');
+    // As names and values in turn, so that they keep their order and their letters.
+    const options = { agent: this.#agent, method: head.method, path: head.target, setHost: false };
+    const outgoing = httpRequest({ ...options, headers: headers as unknown as Record<string, string> });
+    outgoing.on('response', (response) => this.#onResponse(errand, response));
+    // The end of the socket says whether the request may be sent again.
+    outgoing.on('error', () => this.#socket.destroy());
+    outgoing.on('upgrade', () => this.#socket.destroy());
+    outgoing.on('finish', () => {
+      this.#sent = true;
+    });
+    errand.requestor.onGone = () => this.#onGone(errand);
+    if (Buffer.isBuffer(body)) outgoing.end(body.length > 0 ? body : undefined);
+    else this.#stream(body, outgoing);
+  }
+
+  #stream(body: NodeJS.ReadableStream, outgoing: ClientRequest): void {
+    this.#sent = true;
+    body.pipe(outgoing);
+    // A request that breaks off cannot be ended in any other way.
+    body.once('close', () => {
+      if (!outgoing.writableEnded) this.#socket.destroy();
+    });
+  }
+
+  #onResponse(errand: Errand, response: IncomingMessage): void {
+    const { statusCode: status = 0, statusMessage: reason = '', rawHeaders: headers } = response;
+    response.on('error', () => {});
+    response.once('close', () => {
+      this.#errand = undefined;
+      errand.finish();
+      if (this.#dismissed) this.#end();
+    });
+    errand.answer({ status, reason, headers }, response);
+  }
+
+  /** Nobody waits any more. The application may finish, for a time: ending its connection is all that would stop it. */
+  #onGone(errand: Errand): void {
+    setTimeout(() => {
+      if (!errand.settled && this.#errand === errand) this.#socket.destroy();
+    }, this.#options.closeTimeoutMs).unref();
+  }
+}
+
+/** Keeps one connection, and never makes another. */
+function agentFor(socket: Duplex): Agent {
+  let given = false;
+  const createConnection = (): Duplex => {
+    if (given) throw new Error('a reversed connection cannot be made again');
+    given = true;
+    return socket;
+  };
+  return Object.assign(new Agent({ keepAlive: true, maxSockets: 1 }), { createConnection });
+}

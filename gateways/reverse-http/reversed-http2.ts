@@ -1,0 +1,140 @@
+/**
+ * A reversed HTTP/2 connection: the peer opened it, and `node:http2` is the client on it. As many requests at a time as
+ * the application takes streams. A stream that it refuses, or that its GOAWAY leaves out, was not served and goes to
+ * somebody else whatever its method. [RFC 9113 §8.7]
+ */
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
+import type { Duplex } from 'node:stream';
+import type { Crew } from './crew.ts';
+import type { Errand, ErrandRequest } from './errand.ts';
+import { HttpError } from './http-error.ts';
+import { endToEndHeaders, headerValue } from './http-message.ts';
+import { REPLACED, type ReversedConnection, type ReversedOptions } from './reversed-http1.ts';
+
+const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM } = constants;
+
+/** `:authority` says it. */
+const NOT_SENT: ReadonlySet<string> = new Set([...REPLACED, 'host']);
+
+export class ReversedHttp2 implements ReversedConnection {
+  readonly streams = true;
+  readonly #session: ClientHttp2Session;
+  readonly #options: ReversedOptions;
+  #crew: Crew | undefined;
+  #leaving = false;
+  #slots: number | undefined;
+
+  /** Takes the socket over. `onEnd` is called once, when it is gone. */
+  constructor(socket: Duplex, options: ReversedOptions, onEnd: () => void) {
+    this.#options = options;
+    socket.on('error', () => {});
+    this.#session = connect('http://localhost', {
+      createConnection: () => socket,
+      settings: { enablePush: false },
+    });
+    const session = this.#session;
+    session.on('error', () => {});
+    const timer = setTimeout(() => session.destroy(), options.closeTimeoutMs);
+    session.on('remoteSettings', ({ maxConcurrentStreams = options.streamsMax }) => {
+      clearTimeout(timer);
+      this.#slots = Math.min(maxConcurrentStreams, options.streamsMax);
+      if (this.#crew !== undefined) this.#enter(this.#crew, this.#slots);
+    });
+    session.on('goaway', () => this.#leave());
+    socket.once('close', () => {
+      clearTimeout(timer);
+      session.destroy();
+      this.#leave();
+      onEnd();
+    });
+  }
+
+  enlist(crew: Crew): void {
+    this.#crew = crew;
+    // Not before it has said how many streams it takes.
+    if (this.#slots !== undefined) this.#enter(crew, this.#slots);
+  }
+
+  serve(errand: Errand): void {
+    errand.request().then(
+      (request) => this.#send(errand, request),
+      (error: unknown) => {
+        if (!(error instanceof HttpError)) throw error;
+        errand.fail(400, error.message);
+      },
+    );
+  }
+
+  dismiss(): void {
+    this.#leave();
+    if (!this.#session.closed) this.#session.close();
+    setTimeout(() => this.#session.destroy(), this.#options.closeTimeoutMs).unref();
+  }
+
+  #enter(crew: Crew, slots: number): void {
+    if (this.#leaving || this.#session.destroyed) return;
+    if (crew.has(this)) crew.resize(this, slots);
+    else crew.enter(this, slots);
+  }
+
+  #leave(): void {
+    this.#leaving = true;
+    this.#crew?.leave(this);
+  }
+
+  #send(errand: Errand, request: ErrandRequest): void {
+    if (errand.settled) return;
+    if (this.#session.destroyed || this.#session.closed) {
+      errand.lost(false);
+      return;
+    }
+    const { head, body } = request;
+    const hasNoBody = Buffer.isBuffer(body) && body.length === 0;
+    const stream = this.#session.request(
+      {
+        ...grouped(endToEndHeaders(head.headers, NOT_SENT)),
+        'requesting-client': errand.requestingClient,
+        ':method': head.method,
+        ':path': head.target,
+        ':scheme': 'http',
+        ':authority': headerValue(head.headers, 'host') ?? 'localhost',
+      },
+      { endStream: hasNoBody },
+    );
+    errand.requestor.onGone = () => stream.close(NGHTTP2_CANCEL);
+    this.#listen(stream, errand);
+    if (hasNoBody) return;
+    if (Buffer.isBuffer(body)) stream.end(body);
+    else {
+      body.pipe(stream);
+      body.once('close', () => {
+        if (!stream.writableEnded) stream.close(NGHTTP2_CANCEL);
+      });
+    }
+  }
+
+  #listen(stream: ClientHttp2Stream, errand: Errand): void {
+    stream.on('error', () => {});
+    stream.on('response', (pseudo, _flags, raw: string[] = []) => {
+      const status = Number(pseudo[':status']);
+      const headers = raw.filter((_one, index) => !raw[index - (index % 2)]?.startsWith(':'));
+      errand.answer({ status, reason: '', headers }, stream);
+    });
+    stream.on('close', () => {
+      if (errand.answered) errand.finish();
+      else errand.lost(stream.rstCode !== NGHTTP2_REFUSED_STREAM);
+    });
+  }
+}
+
+/** Names in lower case, with all their values. */
+function grouped(headers: readonly string[]): Record<string, string | string[]> {
+  const fields: Record<string, string | string[]> = Object.create(null);
+  for (let index = 0; index + 1 < headers.length; index += 2) {
+    const name = headers[index]?.toLowerCase() ?? '';
+    const value = headers[index + 1] ?? '';
+    const before = fields[name];
+    fields[name] = before === undefined ? value : [before, value].flat();
+  }
+  return fields;
+}
