@@ -14,7 +14,7 @@ export interface RunningPeer {
   readonly endpoint: Endpoint;
   /** Its first process; the others descend from it. */
   readonly pid: number;
-  /** Where it tells how late its event loop has been (`../loop-delay.ts`); undefined for what has none. */
+  /** Where it tells how late its event loop has been (`../loop-delay.mjs`); undefined for what has none. */
   readonly loopDelayPath?: string;
   /** Asks it to end, then makes it; resolves when it is gone and its files are removed. */
   stop(): Promise<void>;

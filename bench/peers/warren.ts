@@ -10,7 +10,7 @@ import type { Peer } from './peer.ts';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const MAIN = join(ROOT, 'dist', 'gateways', 'main.js');
 /** Preloaded into the broker. */
-const LOOP_DELAY = new URL('../loop-delay.ts', import.meta.url).href;
+const LOOP_DELAY = new URL('../loop-delay.mjs', import.meta.url).href;
 const READY = /Server startup complete/;
 /** The line of the AMQP door: label, address, a command to try. */
 const AMQP_ADDRESS = /^amqp +127\.0\.0\.1:(\d+) /m;
@@ -29,7 +29,7 @@ export function warren(options: WarrenOptions = {}): Peer {
     start: async () => {
       const folder = await mkdtemp(join(tmpdir(), 'warren-bench-'));
       const loopDelayPath = join(folder, 'loop-delay');
-      const preload = ['--import', import.meta.resolve('tsx'), '--import', LOOP_DELAY];
+      const preload = ['--import', LOOP_DELAY];
       const doors = ['--amqp-port', '0', '--stomp-port', '0', '--http-port', '0', '--data-dir', join(folder, 'data')];
       const args = [...(options.nodeArguments ?? []), ...preload, MAIN, ...doors];
       const env = { ...process.env, LOOP_DELAY_PATH: loopDelayPath };

@@ -9,10 +9,15 @@ import { Link } from '../generator/link.ts';
 import { Publisher } from '../generator/publisher.ts';
 import { uniformRing } from '../generator/source.ts';
 import { MeasuredWindow, until } from '../generator/window.ts';
-import type { LoopDelay } from '../loop-delay.ts';
 import { ProcessTree } from '../process-usage.ts';
 import { LatencyRecord } from './latency.ts';
 import type { Figure, Scenario } from './scenario.ts';
+
+/** How late an event loop was, in milliseconds beyond the sampling interval; see ../loop-delay.mjs. */
+interface LoopDelay {
+  readonly p99Ms: number;
+  readonly maxMs: number;
+}
 
 const CONFIRM_WINDOW = 1_000;
 const QUEUE = 'bench.p';
