@@ -7,6 +7,8 @@
  *                     at the second one exit 1 at once
  *   SIGHUP            read the TLS certificate again
  *   exit code         0 ended as told, 1 could not start or broke, 2 wrong configuration
+ *
+ * Besides, `warren export` and `warren import` for the data folder of a broker that does not run: gateways/commands/.
  */
 import { readFile } from 'node:fs/promises';
 import type { Definitions } from '../broker/administration/administration.ts';
@@ -55,6 +57,18 @@ interface Running {
 }
 
 async function main(): Promise<void> {
+  const [command, ...words] = process.argv.slice(2);
+  // Loaded only when asked for: the broker needs none of it.
+  if (command === 'export') {
+    const { exportCommand } = await import('./commands/export-command.ts');
+    process.exitCode = await exportCommand(words, process.env);
+  } else if (command === 'import') {
+    const { importCommand } = await import('./commands/import-command.ts');
+    process.exitCode = await importCommand(words, process.env);
+  } else await runBroker();
+}
+
+async function runBroker(): Promise<void> {
   const request = await readConfig(process.argv.slice(2), process.env).catch((error: unknown) => {
     if (!(error instanceof ConfigError)) throw error;
     console.error(error.message);
@@ -221,7 +235,15 @@ async function openDoors(
   return [...gateways, xmpp];
 }
 
-type PortOption = 'amqpPort' | 'amqpsPort' | 'stompPort' | 'stompsPort' | 'xmppPort' | 'xmppsPort' | 'httpPort' | 'httpsPort';
+type PortOption =
+  | 'amqpPort'
+  | 'amqpsPort'
+  | 'stompPort'
+  | 'stompsPort'
+  | 'xmppPort'
+  | 'xmppsPort'
+  | 'httpPort'
+  | 'httpsPort';
 
 function listenerOptions(config: Config, log: ProcessLog): Omit<ListenerOptions, 'port' | 'tls'> {
   return {

@@ -71,8 +71,9 @@ async function* readMessages(
 ): AsyncGenerator<ArchivedMessage> {
   for (const keeper of keepers) {
     const { held = [], pages = [] } = view.heldBy(keeper.holder) ?? {};
+    const inOrder = pages.toSorted((a, b) => b.priority - a.priority);
     // What is held back has been delivered before, so it was there before the rest.
-    for (const page of [...held, ...pages]) yield* readPage(store, page, keeper, nowMs);
+    for (const page of [...held, ...inOrder]) yield* readPage(store, page, keeper, nowMs);
   }
 }
 

@@ -1,0 +1,98 @@
+/** Lines of text, from files and to them. */
+import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
+import { finished } from 'node:stream/promises';
+import { TextDecoder } from 'node:util';
+import { ArchiveError } from '../../broker/archive/archive-error.ts';
+
+/** Octets read at a time. */
+const CHUNK_BYTES = 1024 * 1024;
+
+/** Characters of a line; more is no archive, and would not fit into a string much longer. */
+export const LINE_LENGTH_MAX = 256 * 1024 * 1024;
+
+/**
+ * The lines of a file without their ends. Throws ArchiveError for what is not UTF-8 or too long a line, and the error of
+ * the system when the file cannot be read.
+ */
+export async function* readLines(path: string, lengthMax = LINE_LENGTH_MAX): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  let parts: string[] = [];
+  let length = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES })) {
+    const lines = decode(decoder, chunk).split('\n');
+    for (const [index, text] of lines.entries()) {
+      parts.push(text);
+      length += text.length;
+      if (length > lengthMax) throw new ArchiveError(`a line is longer than ${lengthMax} characters`);
+      if (index === lines.length - 1) break;
+      yield parts.join('');
+      parts = [];
+      length = 0;
+    }
+  }
+  decode(decoder, undefined);
+  if (length > 0) yield parts.join('');
+}
+
+function decode(decoder: TextDecoder, chunk: Uint8Array | undefined): string {
+  try {
+    return decoder.decode(chunk, { stream: chunk !== undefined });
+  } catch {
+    throw new ArchiveError('it is not text in UTF-8');
+  }
+}
+
+/** Where lines go. */
+export interface LineSink {
+  /** Resolves when there is room for more. */
+  write(line: string): Promise<void>;
+  /** Everything has been written, and is on disk as one. */
+  finish(): Promise<void>;
+  /** It was in vain; nothing is left. */
+  discard(): Promise<void>;
+}
+
+/**
+ * A file for nobody but its owner, for there may be password hashes in it. It appears under its name, and takes the place
+ * of one of that name, when it is complete. Rejects with the error of the system.
+ */
+export async function lineFile(path: string): Promise<LineSink> {
+  const partial = `${path}.partial`;
+  await rm(partial, { force: true });
+  const stream = createWriteStream(partial, { flags: 'wx', mode: 0o600, flush: true });
+  await opened(stream);
+  return {
+    write: (line) => writeLine(stream, line),
+    async finish() {
+      stream.end();
+      await finished(stream);
+      await rename(partial, path);
+    },
+    async discard() {
+      stream.destroy();
+      await rm(partial, { force: true });
+    },
+  };
+}
+
+function opened(stream: WriteStream): Promise<void> {
+  return new Promise((resolve, reject) => stream.once('ready', resolve).once('error', reject));
+}
+
+/** The standard output. */
+export function standardOutput(): LineSink {
+  // Whoever reads may stop; the next write says so.
+  process.stdout.on('error', () => {});
+  return {
+    write: (line) => writeLine(process.stdout, line),
+    finish: () => new Promise((resolve) => process.stdout.write('', () => resolve())),
+    discard: () => Promise.resolve(),
+  };
+}
+
+function writeLine(stream: NodeJS.WritableStream, line: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(`${line}\n`, (error) => (error ? reject(error) : resolve()));
+  });
+}
