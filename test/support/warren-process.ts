@@ -44,7 +44,16 @@ export class WarrenProcess {
   constructor(options: WarrenProcessOptions = {}) {
     const { flags = [], environment = {}, cwd = ROOT, dataDir = 'none', throughShell = false } = options;
     const data = dataDir === null ? [] : [`--data-dir=${dataDir}`];
-    const command = [process.execPath, MAIN, '--amqp-port=0', '--stomp-port=0', '--xmpp-port=0', '--http-port=0', ...data, ...flags];
+    const command = [
+      process.execPath,
+      MAIN,
+      '--amqp-port=0',
+      '--stomp-port=0',
+      '--xmpp-port=0',
+      '--http-port=0',
+      ...data,
+      ...flags,
+    ];
     const [program = '', ...args] = throughShell ? ['sh', '-c', '"$0" "$@"; exit $?', ...command] : command;
     this.child = spawn(program, args, {
       cwd,
