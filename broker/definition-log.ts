@@ -91,6 +91,13 @@ export function definitionKey<Kind extends DefinitionKind>(kind: Kind, names: De
  */
 export const DEFINITION_DEPTH_MAX = 128;
 
+/** The key in UTF-8, which has no octets for half a surrogate pair: a program or a JSON document may have one in a name. */
+function storedKey<Kind extends DefinitionKind>(kind: Kind, names: DefinitionNames[Kind]): Key {
+  return definitionKey(kind, names).map((name) =>
+    /\p{Surrogate}/u.test(name) ? `\u0000${JSON.stringify(name)}` : name,
+  );
+}
+
 /** Kinds whose key does not begin with a virtual host. */
 const GLOBAL_KINDS: readonly DefinitionKind[] = ['vhost', 'user', 'global-parameter'];
 
@@ -121,12 +128,12 @@ export class DefinitionLog {
 
   /** Something has been made, or made anew under its name; it keeps its place among its kind. */
   define<Kind extends DefinitionKind>(kind: Kind, value: DefinitionValues[Kind] & DefinitionNames[Kind]): void {
-    if (!this.#replaying) this.#store.define(kind, definitionKey(kind, value), detached(value));
+    if (!this.#replaying) this.#store.define(kind, storedKey(kind, value), detached(value));
   }
 
   /** Something is no more. */
   undefine<Kind extends DefinitionKind>(kind: Kind, names: DefinitionNames[Kind]): void {
-    if (!this.#replaying) this.#store.undefine(kind, definitionKey(kind, names));
+    if (!this.#replaying) this.#store.undefine(kind, storedKey(kind, names));
   }
 
   /**
