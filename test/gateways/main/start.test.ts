@@ -68,6 +68,8 @@ describe('a start', () => {
     expect(warren.stdout.split('\n')).toEqual([
       'data   in memory only: all of it ends with this process (--data-dir none)',
       expect.stringMatching(/^amqp {3}127\.0\.0\.1:\d+ +try: node examples\/hello\.mjs amqp:\/\/127\.0\.0\.1:\d+$/),
+      expect.stringMatching(/^stomp {2}127\.0\.0\.1:\d+ +try: node -e "net\.connect/),
+      expect.stringMatching(/^xmpp {3}127\.0\.0\.1:\d+ +try: node -e "net\.connect/),
       expect.stringMatching(/^ws {5}127\.0\.0\.1:\d+ +try: node examples\/hello\.mjs ws:\/\/127\.0\.0\.1:\d+\/ws$/),
       'Server startup complete',
       '',
@@ -79,6 +81,15 @@ describe('a start', () => {
     const warren = await start();
     const { stdout } = await promisify(exec)(warren.door(label).tryCommand);
     expect(stdout).toBe(`Hello from ${label}!\n`);
+  });
+
+  it.each([
+    ['stomp', 'CONNECTED'],
+    ['xmpp', '<mechanism>SCRAM-SHA-256</mechanism>'],
+  ])('suggests a command that is answered: %s', async (label, answer) => {
+    const warren = await start();
+    const { stdout } = await promisify(exec)(warren.door(label).tryCommand);
+    expect(stdout).toContain(answer);
   });
 
   it('takes less than a second', async () => {
