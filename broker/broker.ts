@@ -75,13 +75,31 @@ const DEFAULT_VHOST = '/';
  */
 export async function createBroker(options: BrokerOptions = {}): Promise<Broker> {
   const watch = new StoreWatch(options.onStoreEvent);
-  const store = memoryStore();
+  const store = await openStoreFor(options, watch);
   try {
     return await createBrokerOn(store, options, watch);
   } catch (error) {
     await store.close();
     throw error;
   }
+}
+
+async function openStoreFor(options: BrokerOptions, watch: StoreWatch): Promise<Store> {
+  const { dataDir, recover = 'refuse', messageMemoryBytes = MESSAGE_MEMORY_BYTES, clock = systemClock } = options;
+  if (dataDir === undefined) return memoryStore();
+  // Loaded only here: a broker without a data folder has no use for it.
+  const [{ openStore }, { packageVersion }] = await Promise.all([
+    import('./storage/open-store.ts'),
+    import('./storage/package-version.ts'),
+  ]);
+  return openStore({
+    dataDir,
+    version: packageVersion(),
+    recover,
+    residentBytesMax: messageMemoryBytes,
+    onEvent: (event) => watch.onEvent(event),
+    clock,
+  });
 }
 
 /**
