@@ -18,6 +18,7 @@ import type { Broker, ConnectionEvents, Credentials, PeerInfo, Principal } from 
 import { type BrokerParts, isNew, makeDefaults, restore } from './restore.ts';
 import type { Store, StoreEvent, StoreNotice } from './store.ts';
 import type { Topology } from './topology.ts';
+import { VERSION } from './version.ts';
 
 /** Everything has a default: `createBroker()` is a broker ready for use. */
 export interface BrokerOptions {
@@ -88,13 +89,10 @@ async function openStoreFor(options: BrokerOptions, watch: StoreWatch): Promise<
   const { dataDir, recover = 'refuse', messageMemoryBytes = MESSAGE_MEMORY_BYTES, clock = systemClock } = options;
   if (dataDir === undefined) return memoryStore();
   // Loaded only here: a broker without a data folder has no use for it.
-  const [{ openStore }, { packageVersion }] = await Promise.all([
-    import('./storage/open-store.ts'),
-    import('./storage/package-version.ts'),
-  ]);
+  const { openStore } = await import('./storage/open-store.ts');
   return openStore({
     dataDir,
-    version: packageVersion(),
+    version: VERSION,
     recover,
     residentBytesMax: messageMemoryBytes,
     onEvent: (event) => watch.onEvent(event),

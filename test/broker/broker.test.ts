@@ -1,6 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createBroker } from '../../broker/broker.ts';
 import { PREDECLARED_EXCHANGES } from '../../broker/predeclared-exchanges.ts';
+import { VERSION } from '../../broker/version.ts';
 import { type Core, send, startCore } from '../support/core.ts';
 
 describe('a broker', () => {
@@ -34,6 +36,13 @@ describe('a broker', () => {
       PREDECLARED_EXCHANGES.map(({ name }) => name),
     );
     await broker.close();
+  });
+});
+
+describe('the version', () => {
+  it('is that of the package', async () => {
+    const { version } = JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8'));
+    expect(VERSION).toBe(version);
   });
 });
 
