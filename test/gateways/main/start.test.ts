@@ -122,7 +122,9 @@ describe('a start', () => {
   });
 
   it('needs something to listen on', async () => {
-    expect((await failed(['--amqp-port=off', '--stomp-port=off', '--xmpp-port=off', '--http-port=off'])).stderr).toContain('every port is off');
+    expect(
+      (await failed(['--amqp-port=off', '--stomp-port=off', '--xmpp-port=off', '--http-port=off'])).stderr,
+    ).toContain('every port is off');
     expect((await failed(['--host=192.0.2.1'])).stderr).toContain(
       '192.0.2.1 is no address of this machine; choose another with --host',
     );
