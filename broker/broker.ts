@@ -143,7 +143,7 @@ function makeParts(options: BrokerOptions, store: Store, log: DefinitionLog): Br
 }
 
 /** Hands on what the store says, and raises the disk alarm for as long as the store cannot write. */
-class StoreWatch {
+export class StoreWatch {
   readonly #onStoreEvent: ((event: StoreNotice) => void) | undefined;
   #engine: Engine | undefined;
   #isInTrouble = false;

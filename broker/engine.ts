@@ -50,6 +50,7 @@ export class Engine implements AdministeredEngine {
   readonly bodyBytesMax: number;
   /** True from the beginning of a shutdown: no new consumers. */
   draining = false;
+  #isClosed = false;
   readonly #options: EngineOptions;
   readonly #vhosts = new Map<string, VirtualHost>();
   readonly #connections = new Set<Connection>();
@@ -180,7 +181,8 @@ export class Engine implements AdministeredEngine {
     return this.requireVhost(vhost).router.delayed.cancel(id);
   }
 
-  synced(): Promise<void> {
+  async synced(): Promise<void> {
+    if (this.#isClosed) throw new BrokerError('connection-forced', 'the broker is closed: nothing is kept any more');
     return this.#options.store.synced();
   }
 
@@ -238,12 +240,13 @@ export class Engine implements AdministeredEngine {
     for (const vhost of this.#vhosts.values()) vhost.stopping = true;
   }
 
-  /** Closes every connection and forgets everything; what is stored stays so. */
+  /** Closes every connection and forgets everything; what is stored stays so. The store is to be closed afterwards. */
   close(): void {
     this.#beginShutdown();
     this.closeConnections(() => true, "broker forced connection closure with reason 'shutdown'");
     for (const vhost of this.#vhosts.values()) vhost.stop();
     this.#vhosts.clear();
+    this.#isClosed = true;
   }
 
   /** Throws not-found. */

@@ -47,7 +47,7 @@ export interface AdministeredEngine {
   /** False when no such message is waiting any more. */
   cancelDelayedMessage(vhost: string, id: string): boolean;
 
-  /** Resolves when everything changed until now is on disk. */
+  /** Resolves when everything changed until now is on disk. Throws connection-forced when the broker is closed. */
   synced(): Promise<void>;
 
   /** In force now. */

@@ -29,3 +29,21 @@ it('loses no dead letter that is on its way through many queues', async () => {
   await restartable.restart();
   await eventually(async () => expect(await ready()).toEqual([`q${hops}`]));
 });
+
+it('tells an administrator who comes too late that nothing is kept any more', async () => {
+  const restartable = await Restartable.start();
+  const { administration } = restartable;
+  await restartable.broker.close();
+  await expect(administration.putVhost({ name: 'late' })).rejects.toMatchObject({ kind: 'connection-forced' });
+  await restartable.restart();
+  expect((await restartable.administration.vhosts()).map(({ name }) => name)).toEqual(['/']);
+});
+
+it('keeps what was still being written', async () => {
+  const restartable = await Restartable.start();
+  const { administration } = restartable;
+  const verbs = Promise.all(['a', 'b', 'c'].map((name) => administration.putVhost({ name })));
+  await restartable.restart();
+  await verbs;
+  expect((await restartable.administration.vhosts()).map(({ name }) => name)).toEqual(['/', 'a', 'b', 'c']);
+});
