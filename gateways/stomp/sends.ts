@@ -65,7 +65,10 @@ const PRIORITY_MAX = 255;
  * and writes over its header lines. `replyTo` overrides the header. Throws ReplyError for a header that cannot be.
  */
 export function readMessage(head: FrameHead, bodyEnd: number, address: Address, replyTo?: string): Message {
-  if (head.irregular || replyTo !== undefined) return rewriteMessage(head, bodyEnd, address, replyTo);
+  // Known before anything is moved: from then on the head does not fit its octets any more.
+  if (head.irregular || replyTo !== undefined || needsRewriting(head, address.isUnusual)) {
+    return rewriteMessage(head, bodyEnd, address, replyTo);
+  }
   const { octets, ids, starts, ends, count, bodyStart } = head;
   let blockStart = bodyStart;
   let blockEnd = bodyStart;
@@ -74,7 +77,6 @@ export function readMessage(head: FrameHead, bodyEnd: number, address: Address, 
     const id = ids[index] as number;
     const role = ROLES[id] as number;
     if (role === TRANSPORT && !(id === DESTINATION && address.isUnusual)) continue;
-    if (role === TRANSLATED) return rewriteMessage(head, bodyEnd, address);
     if (id !== 0 && head.find(id) !== index) continue;
     const start = starts[index] as number;
     if (role === HEADER) {
@@ -84,9 +86,6 @@ export function readMessage(head: FrameHead, bodyEnd: number, address: Address, 
       const trait = checkedTrait(head, index, id);
       if (trait < 0) continue;
       traits |= trait;
-    } else if (id === DESTINATION && blockEnd !== bodyStart) {
-      // It has to come first.
-      return rewriteMessage(head, bodyEnd, address);
     }
     const end = ends[index] as number;
     if (blockEnd === bodyStart) {
@@ -102,6 +101,16 @@ export function readMessage(head: FrameHead, bodyEnd: number, address: Address, 
   const { exchange, routingKey } = address;
   const codec = STOMP_PROPERTIES;
   return new Message(exchange, routingKey, octets, blockStart, blockEnd, bodyStart, bodyEnd, codec, traits);
+}
+
+const TRANSLATED_IDS = [...ROLES.keys()].filter((id) => ROLES[id] === TRANSLATED);
+
+/** Some header stands for something else, or the destination is to be kept and does not come first, as it has to. */
+function needsRewriting(head: FrameHead, keepsDestination: boolean): boolean {
+  for (let index = 0; index < TRANSLATED_IDS.length; index += 1) {
+    if (head.find(TRANSLATED_IDS[index] as number) >= 0) return true;
+  }
+  return keepsDestination && head.find(DESTINATION) !== 0;
 }
 
 /** The length of the body as the head says it, -1 when it does not. Throws ReplyError for one that is no number. */
