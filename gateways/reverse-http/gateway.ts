@@ -5,7 +5,10 @@
  *   /reversehttp                claiming; what there is
  *   /reversehttp/NAME           reversed connections, and the COMET fallback
  *   /reversehttp-token          a bearer token for whoever has proved who he is
- *   /cap/TOKEN                  capabilities: private and request URLs, acknowledgements, event streams
+ *   /exchange/NAME/KEY          publishing, and following an exchange
+ *   /queue/NAME                 consuming
+ *   /cap                        handing out a URL that carries a right
+ *   /cap/TOKEN                  capabilities: private and request URLs, acknowledgements, what was handed out
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -20,14 +23,27 @@ import { Claiming } from './claiming.ts';
 import { Claims } from './claims.ts';
 import { Comet } from './comet.ts';
 import { admitPage } from './cross-origin.ts';
+import { Grants } from './grants.ts';
 import { asHttpError, HttpError, sendError } from './http-error.ts';
 import { CAPABILITY_PATH, GATEWAY_PATH, PUBLIC_PATH } from './links.ts';
+import { MESSAGING_PATH, Messaging } from './messaging.ts';
 import { type ResolvedOptions, type ReverseHttpOptions, resolveOptions } from './options.ts';
 import type { Resource, Visit } from './resource.ts';
 import { REVERSED_ALPN, Reversal } from './reversal.ts';
 
 /** Below it, the claims that a server joins by name. */
 const CLAIM_PATH = `${GATEWAY_PATH}/`;
+
+type RouteName = 'gateway' | 'claim' | 'token' | 'grant' | 'messaging';
+
+/** What takes a login. The forms of RabbitHub and WebSub (`/endpoint/…`, `/subscribe/…`) will be rows of this table. */
+const ROUTES: readonly { readonly path: RegExp; readonly name: RouteName }[] = [
+  { path: /^\/reversehttp$/, name: 'gateway' },
+  { path: /^\/reversehttp\//, name: 'claim' },
+  { path: /^\/reversehttp-token$/, name: 'token' },
+  { path: /^\/cap$/, name: 'grant' },
+  { path: MESSAGING_PATH, name: 'messaging' },
+];
 
 /** The door; one may serve several listeners, which then share its claims. */
 export function reverseHttpDoor(broker: Broker, options: ReverseHttpOptions = {}): HttpDoor {
@@ -46,6 +62,8 @@ class ReverseHttpDoor implements HttpDoor {
   readonly #claiming: Claiming;
   readonly #reversal: Reversal;
   readonly #comet: Comet;
+  readonly #messaging: Messaging;
+  readonly #grants: Grants;
 
   constructor(broker: Broker, options: ResolvedOptions) {
     this.#options = options;
@@ -56,6 +74,14 @@ class ReverseHttpDoor implements HttpDoor {
     const { privateUrl } = this.#claiming;
     this.#reversal = new Reversal({ options, claims: this.#claims, authentication: this.#authentication, privateUrl });
     this.#comet = new Comet(options);
+    this.#messaging = new Messaging(broker, options, this.#capabilities);
+    this.#grants = new Grants({
+      broker,
+      options,
+      capabilities: this.#capabilities,
+      serve: (...request) => this.#messaging.onRequest(...request),
+      isTarget: (path) => MESSAGING_PATH.test(path),
+    });
   }
 
   takes(request: IncomingMessage): boolean {
@@ -86,6 +112,7 @@ class ReverseHttpDoor implements HttpDoor {
     this.#reversal.close();
     void this.#claims.close();
     void this.#asking.close();
+    void this.#messaging.close();
   }
 
   async #route(request: IncomingMessage, response: ServerResponse, peer: PeerAddress): Promise<void> {
@@ -106,25 +133,50 @@ class ReverseHttpDoor implements HttpDoor {
       return;
     }
     const principal = await this.#authentication.authenticate(request, peer);
-    if (pathname === GATEWAY_PATH && request.method === 'POST') {
-      await this.#claiming.onClaim(request, response, visit, principal);
-    } else if (pathname === GATEWAY_PATH && request.method === 'GET') {
-      this.#claiming.onOverview(request, response, visit, principal);
-    } else if (pathname === GATEWAY_PATH) {
-      throw new HttpError(405, 'POST claims a name, GET tells what is claimed', { Allow: 'GET, POST, OPTIONS' });
-    } else if (pathname.startsWith(CLAIM_PATH)) {
-      const claimed = claimName(pathname.slice(CLAIM_PATH.length));
-      await this.#serveComet(claimed, request, response, visit, principal);
-    } else throw new HttpError(404, 'there is nothing here');
+    const route = ROUTES.find(({ path }) => path.test(pathname));
+    if (route === undefined) throw new HttpError(404, 'there is nothing here');
+    await this.#serve(route.name, request, response, visit, principal);
+  }
+
+  #serve(
+    route: RouteName,
+    request: IncomingMessage,
+    response: ServerResponse,
+    visit: Visit,
+    principal: Principal,
+  ): void | Promise<void> {
+    switch (route) {
+      case 'gateway':
+        if (request.method === 'POST') return this.#claiming.onClaim(request, response, visit, principal);
+        if (request.method === 'GET') return this.#claiming.onOverview(request, response, visit, principal);
+        throw new HttpError(405, 'POST claims a name, GET tells what is claimed', { Allow: 'GET, POST, OPTIONS' });
+      case 'claim':
+        return this.#serveComet(request, response, visit, principal);
+      case 'token':
+        return this.#issueToken(request, response, principal);
+      case 'grant':
+        if (request.method === 'POST') return this.#grants.onRequest(request, response, visit, principal);
+        throw new HttpError(405, 'POST hands out a URL', { Allow: 'POST, OPTIONS' });
+      case 'messaging':
+        return this.#messaging.onRequest(request, response, visit, principal);
+    }
+  }
+
+  #issueToken(request: IncomingMessage, response: ServerResponse, principal: Principal): void {
+    if (request.method !== 'POST') throw new HttpError(405, 'POST gets a token', { Allow: 'POST, OPTIONS' });
+    const { token, seconds } = this.#authentication.issue(principal);
+    const json = JSON.stringify({ access_token: token, token_type: 'Bearer', expires_in: seconds });
+    response.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': 'no-store' });
+    response.end(json);
   }
 
   async #serveComet(
-    name: string | undefined,
     request: IncomingMessage,
     response: ServerResponse,
     { url }: Visit,
     principal: Principal,
   ): Promise<void> {
+    const name = claimName(url.pathname.slice(CLAIM_PATH.length));
     if (name === undefined) throw new HttpError(404, 'there is nothing here');
     if (request.method !== 'POST') throw new HttpError(405, 'POST serves this claim', { Allow: 'POST, OPTIONS' });
     const secret = url.searchParams.get('token') ?? undefined;
@@ -149,7 +201,7 @@ function pathOf(request: IncomingMessage): string {
 }
 
 function isOwnPath(path: string): boolean {
-  return path === GATEWAY_PATH || path.startsWith(`${GATEWAY_PATH}/`) || path.startsWith(CAPABILITY_PATH);
+  return path.startsWith(CAPABILITY_PATH) || ROUTES.some((route) => route.path.test(path));
 }
 
 function urlOf(request: IncomingMessage): URL {
