@@ -20,7 +20,7 @@ export interface Allowance {
 export class Publisher {
   /** Messages handed to the socket so far. */
   sent = 0;
-  readonly #link: Link;
+  readonly #link: Pick<Link, 'socket'>;
   readonly #ring: MessageRing;
   readonly #window: number;
   readonly #settled: () => number;
@@ -29,7 +29,7 @@ export class Publisher {
   #running = false;
 
   /** The owner calls `pump` whenever `settled` may have grown. */
-  constructor(link: Link, ring: MessageRing, allowance: Allowance) {
+  constructor(link: Pick<Link, 'socket'>, ring: MessageRing, allowance: Allowance) {
     this.#link = link;
     this.#ring = ring;
     this.#window = allowance.window ?? Number.POSITIVE_INFINITY;

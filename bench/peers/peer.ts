@@ -4,6 +4,8 @@
 export interface Endpoint {
   readonly host: string;
   readonly port: number;
+  /** Where it speaks STOMP. */
+  readonly stompPort: number;
   readonly username: string;
   readonly password: string;
   readonly vhost: string;

@@ -14,7 +14,7 @@ import type { Peer } from './peer.ts';
 const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';
 const READY = /Starting broker\.\.\. completed/;
 
-/** Debian's RabbitMQ with its defaults, but for where its files are and how much it logs. */
+/** Debian's RabbitMQ with its defaults and its STOMP plugin, but for where its files are and how much it logs. */
 export const RABBITMQ: Peer = {
   name: 'rabbitmq',
   missing: () => (existsSync(SERVER) ? undefined : `${SERVER} is not there (apt-get install rabbitmq-server)`),
@@ -25,11 +25,14 @@ export const RABBITMQ: Peer = {
   start: async () => {
     const folder = await mkdtemp(join(tmpdir(), 'rabbitmq-bench-'));
     const port = await freePort();
+    const stompPort = await freePort();
     const mapperPort = String(await freePort());
     await writeFile(
       join(folder, 'rabbitmq.conf'),
-      `listeners.tcp.default = 127.0.0.1:${port}\nlog.file.level = error\nlog.console = false\n`,
+      `listeners.tcp.default = 127.0.0.1:${port}\nstomp.listeners.tcp.1 = 127.0.0.1:${stompPort}\n` +
+        'log.file.level = error\nlog.console = false\n',
     );
+    await writeFile(join(folder, 'enabled_plugins'), '[rabbitmq_stomp].\n');
     const env = {
       ...process.env,
       HOME: folder,
@@ -47,7 +50,7 @@ export const RABBITMQ: Peer = {
     };
     const child = await startChild(SERVER, [], { cwd: folder, env }, READY);
     return {
-      endpoint: { host: '127.0.0.1', port, username: 'guest', password: 'guest', vhost: '/' },
+      endpoint: { host: '127.0.0.1', port, stompPort, username: 'guest', password: 'guest', vhost: '/' },
       pid: child.pid,
       stop: async () => {
         await child.stop();

@@ -14,6 +14,7 @@ const LOOP_DELAY = new URL('../loop-delay.mjs', import.meta.url).href;
 const READY = /Server startup complete/;
 /** The line of the AMQP door: label, address, a command to try. */
 const AMQP_ADDRESS = /^amqp +127\.0\.0\.1:(\d+) /m;
+const STOMP_ADDRESS = /^stomp +127\.0\.0\.1:(\d+) /m;
 
 export interface WarrenOptions {
   /** Options for Node itself, e.g. `--cpu-prof`. */
@@ -39,12 +40,13 @@ export function warren(options: WarrenOptions = {}): Peer {
         await rm(folder, { recursive: true, force: true });
       };
       const port = AMQP_ADDRESS.exec(child.output)?.[1];
+      const stompPort = Number(STOMP_ADDRESS.exec(child.output)?.[1]);
       if (port === undefined) {
         await stop();
         throw new Error(`no AMQP port in what Warren printed:\n${child.output}`);
       }
       return {
-        endpoint: { host: '127.0.0.1', port: Number(port), username: 'guest', password: 'guest', vhost: '/' },
+        endpoint: { host: '127.0.0.1', port: Number(port), stompPort, username: 'guest', password: 'guest', vhost: '/' },
         pid: child.pid,
         loopDelayPath,
         stop,

@@ -5,6 +5,7 @@ import { FLOW_SCENARIOS } from './flows.ts';
 import { LATENCY_SCENARIO } from './latency.ts';
 import { POPULATION_SCENARIOS } from './population.ts';
 import type { Scenario } from './scenario.ts';
+import { STOMP_SCENARIOS } from './stomp.ts';
 
 export const SCENARIOS: readonly Scenario[] = [
   ...FLOW_SCENARIOS,
@@ -12,6 +13,7 @@ export const SCENARIOS: readonly Scenario[] = [
   BACKLOG_SCENARIO,
   ...POPULATION_SCENARIOS,
   LATENCY_SCENARIO,
+  ...STOMP_SCENARIOS,
 ];
 
 /**
