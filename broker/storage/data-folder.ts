@@ -4,7 +4,8 @@
  *     FORMAT            which layout this is (format.ts); a folder with a FORMAT is Warren's
  *     lock/             who has it open (lock.ts)
  *     log/              the segments, and nothing else
- *     reserve           room kept for a full disk
+ *     mark              how far the log is on disk (mark.ts)
+ *     reserve           room kept for a full disk (reserve.ts)
  *     damaged-<time>/   what a salvage has put aside
  *
  * FORMAT is the last thing that a new folder gets: what is there without it is Warren's own beginning, cut short, or not
@@ -23,6 +24,7 @@ import {
   writeFormat,
 } from './format.ts';
 import { isLockName, LOCK_FOLDER } from './lock.ts';
+import { MARK_FILE } from './mark.ts';
 import { errorCode, StoreError, storeErrorOf } from './store-error.ts';
 
 /** Name of the folder of segments. */
@@ -164,7 +166,11 @@ async function inspect(path: string, files: Files, formats: Formats, version: st
   const format = await readFormat(path, files, formats, version);
   const names = await namesIn(path, files);
   if (format === undefined) await checkEmpty(path, names, files);
-  else if (format.format === formats.current) await checkLog(path, files);
+  else if (format.format === formats.current) {
+    await checkOwnFiles(path, files);
+    await checkLog(path, files);
+    await checkWritable(join(path, LOG_FOLDER), files);
+  }
   await checkWritable(path, files);
   return format;
 }
@@ -206,6 +212,16 @@ async function foreignNames(path: string, folder: string, files: Files): Promise
   const names = await namesIn(join(path, folder), files);
   // Without a FORMAT, nothing can be in the log either.
   return names.filter((name) => folder !== LOCK_FOLDER || !isLockName(name)).map((name) => `${folder}/${name}`);
+}
+
+/** Throws StoreError when something else is where files of Warren's own are. */
+async function checkOwnFiles(path: string, files: Files): Promise<void> {
+  for (const file of [join(path, MARK_FILE), join(path, RESERVE_FILE)]) {
+    const status = await statusOf(file, files);
+    if (status !== undefined && status.kind !== 'file') {
+      throw new StoreError(file, `${file} is not a file, and not Warren's: move it away`);
+    }
+  }
 }
 
 /** Throws StoreError when `log/` is not there, or anything is in it that is not a segment. */

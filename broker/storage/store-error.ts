@@ -44,9 +44,15 @@ export function failureText(error: unknown): string {
   return code === '' || words.includes(code) ? words : `${words} (${code})`;
 }
 
-/** The failed system call `error` as a StoreError: `doing`, e.g. `cannot open`, then the path, then why. */
+/**
+ * The failed system call `error` as a StoreError: `doing`, e.g. `cannot open`, then the path, then why. When the call was
+ * about another file than `path`, that one is named too.
+ */
 export function storeErrorOf(error: unknown, doing: string, path: string): StoreError {
-  return error instanceof StoreError ? error : new StoreError(path, `${doing} ${path}: ${failureText(error)}`, error);
+  if (error instanceof StoreError) return error;
+  const other = error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : path;
+  const where = other === path ? path : `${path}: ${other}`;
+  return new StoreError(other, `${doing} ${where}: ${failureText(error)}`, error);
 }
 
 /** Characters of a stranger's text that are shown. */

@@ -332,7 +332,7 @@ describe('when a call fails', () => {
     const files = new FaultyFiles({ capacityBytes: 30 });
     files.plant('/srv/other', 'x'.repeat(10));
     await expect(open('/srv/data', files)).rejects.toThrow(
-      'cannot write /srv/data/FORMAT: no space left on the disk: make room, or choose a data folder on another disk (ENOSPC)',
+      'cannot write /srv/data/FORMAT: /srv/data/FORMAT.new: no space left on the disk: make room, or choose a data folder on another disk (ENOSPC)',
     );
     expect(await namesOf(files)).toEqual(['/srv', '/srv/other']);
   });

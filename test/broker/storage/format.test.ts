@@ -199,7 +199,7 @@ describe('an older format', () => {
     const files = old();
     files.fail({ call: 'open', path: '/d/content', code: 'ENOSPC' });
     await expect(upgraded(files, planted(3))).rejects.toThrow(
-      'cannot upgrade from format 1 to 2 the data folder /d: no space left on the disk',
+      'cannot upgrade from format 1 to 2 the data folder /d: /d/content.new: no space left on the disk',
     );
     expect(await readFormat('/d', files, planted(3), '4.0.0')).toMatchObject({ format: 1 });
     await upgraded(files, planted(3));
@@ -236,7 +236,9 @@ describe('writing a FORMAT', () => {
     for (let skip = 0; skip < whole.made.length; skip++) {
       const files = withFormat('{"format":1}');
       files.fail({ code: 'EIO', skip });
-      await expect(writeFormat('/d', files, 2, '0.2.0')).rejects.toThrow('cannot write /d/FORMAT: the disk reports');
+      await expect(writeFormat('/d', files, 2, '0.2.0')).rejects.toThrow(
+        /^cannot write \/d\/FORMAT: .*the disk reports/,
+      );
       const isRenamed = whole.made[skip] === 'syncFolder /d';
       expect(textOf(files, FILE)).toBe(isRenamed ? textOf(whole, FILE) : '{"format":1}');
       expect(files.paths()).toEqual([FILE]);

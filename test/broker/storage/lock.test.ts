@@ -108,13 +108,13 @@ describe('the lock of a data folder', () => {
   });
 
   it('is had by one process at a time, of several that all want it', async () => {
-    const contenders = Array.from({ length: 4 }, () => contender(15));
+    const contenders = Array.from({ length: 3 }, () => contender(10));
     for (const { child } of contenders) if (child.exitCode === null) await once(child, 'exit');
     const events = contenders
       .flatMap(({ pid, lines }) => lines().map((line) => ({ pid, what: line.split(' ')[0], at: line.split(' ')[1] })))
       .filter(({ what }) => what !== 'refused')
       .sort((one, other) => (BigInt(one.at ?? 0) < BigInt(other.at ?? 0) ? -1 : 1));
-    expect(events).toHaveLength(4 * 15 * 2);
+    expect(events).toHaveLength(3 * 10 * 2);
     events.forEach(({ pid, what }, index) => {
       expect(what).toBe(index % 2 === 0 ? 'has' : 'lets-go');
       if (what === 'lets-go') expect(events[index - 1]?.pid).toBe(pid);
