@@ -27,10 +27,6 @@ function put(queue: string, body: string | Uint8Array, properties: MessageProper
   channel.publish(createMessage({ routingKey: queue, body, properties }));
 }
 
-async function _bindAll(): Promise<void> {
-  await channel.bind({ source: 'x', destination: 'q', destinationKind: 'queue', bindingKey: '#' });
-}
-
 describe('following', () => {
   /** Reads events until there are `count`, or the stream ends. */
   async function events(path: string, count: number, lastId?: string) {
