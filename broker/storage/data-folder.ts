@@ -166,12 +166,12 @@ async function inspect(path: string, files: Files, formats: Formats, version: st
   const format = await readFormat(path, files, formats, version);
   const names = await namesIn(path, files);
   if (format === undefined) await checkEmpty(path, names, files);
-  else if (format.format === formats.current) {
+  await checkWritable(path, files);
+  if (format?.format === formats.current) {
     await checkOwnFiles(path, files);
     await checkLog(path, files);
     await checkWritable(join(path, LOG_FOLDER), files);
   }
-  await checkWritable(path, files);
   return format;
 }
 
