@@ -24,6 +24,7 @@ import { dataLine, doorLine, STARTUP_COMPLETE } from './boot-report.ts';
 import { ConfigError, readConfig } from './config.ts';
 import { diskOf, watchDisk } from './disk-alarm.ts';
 import type { Gateway } from './gateway.ts';
+import type { HttpDoor } from './http-door.ts';
 import { ListenError, type ListenerOptions } from './listener.ts';
 import { watchMemory } from './memory-alarm.ts';
 import { type Config, OPTIONS, spelled } from './options.ts';
@@ -214,7 +215,7 @@ async function openDoors(
   const xmpp = await openXmppDoor(broker, xmppOptions(config, tls, log));
   const webSocket = {
     doors: [amqpWebSocketDoor(broker, amqp), stompWebSocketDoor(broker, stomp), xmppWebSocketDoor(xmpp)],
-    httpDoors: [reverseHttpDoor(broker, reverseHttpOptions(config, log))],
+    httpDoors: [openReverseHttp(broker, config, log)],
     origins: config.websocketOrigins,
     messageBytesMax: config.websocketMessageBytesMax,
   };
@@ -269,6 +270,15 @@ function amqpOptions(config: Config, log: ProcessLog): AmqpOptions {
   };
 }
 
+/** Throws StartError for an upstream that is none. */
+function openReverseHttp(broker: Broker, config: Config, log: ProcessLog): HttpDoor {
+  try {
+    return reverseHttpDoor(broker, reverseHttpOptions(config, log));
+  } catch (error) {
+    throw error instanceof RangeError ? new StartError(`reverse-http-upstreams: ${error.message}`) : error;
+  }
+}
+
 function reverseHttpOptions(config: Config, log: ProcessLog): ReverseHttpOptions {
   const { reverseHttpDomain: domain, reverseHttpAnonymousUser: anonymousUser } = config;
   return {
@@ -280,6 +290,7 @@ function reverseHttpOptions(config: Config, log: ProcessLog): ReverseHttpOptions
     replyTimeoutMs: config.reverseHttpReplySeconds * 1000,
     bodyBytesMax: config.reverseHttpBodyBytesMax,
     relayAllow: config.reverseHttpRelayAllow,
+    upstreams: config.reverseHttpUpstreams,
     ...(domain !== undefined && { domain: domain.toLowerCase() }),
     ...(anonymousUser !== undefined && { anonymousUser }),
     log,

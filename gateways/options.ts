@@ -4,6 +4,7 @@
  * test keeps the two equal. The defaults stand here once: doors that are started without the table take them from it.
  */
 import { hostname } from 'node:os';
+import { resolve } from 'node:path';
 import {
   ADDRESS_RANGES,
   choice,
@@ -64,6 +65,8 @@ function optional<Value>(group: Group, kind: Kind<Value>, help: string): Option<
 }
 
 const MEBIBYTE = 1024 * 1024;
+/** Where the command keeps things, seen from the working directory, unless it is told otherwise. */
+const DATA_FOLDER_NAME = 'warren-data';
 const SECONDS_MAX = 10 * 365 * 24 * 3600;
 
 /** Every option, in the order in which they are shown. */
@@ -95,8 +98,9 @@ export const OPTIONS = {
   dataDir: option(
     'Storage',
     DATA_FOLDER,
-    'none',
+    resolve(DATA_FOLDER_NAME),
     'Folder for messages and definitions; none keeps them in memory, and they end with the process',
+    { defaultText: DATA_FOLDER_NAME },
   ),
   recover: option(
     'Storage',
@@ -313,6 +317,13 @@ export const OPTIONS = {
     list('hosts', 'hosts like example.org, example.org:8080 or *.example.org'),
     [],
     'Hosts to which users may have requests relayed; none turns the relay off',
+  ),
+  reverseHttpUpstreams: option(
+    'Reverse HTTP',
+    list('claims', 'claims like foo=http://USER:PASSWORD@HOST:PORT/reversehttp?token=TOKEN'),
+    [],
+    'Names that this broker serves for another one, with its own servers of the same names',
+    { secret: true },
   ),
 
   defaultUser: option('Users', text('name'), 'guest', 'User that a new broker begins with, with every right', {

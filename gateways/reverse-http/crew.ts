@@ -81,6 +81,11 @@ export class Crew {
     this.#applyCredit();
   }
 
+  /** As consumers are listed. */
+  get connectionName(): string {
+    return this.#connection.peer.name;
+  }
+
   get slots(): number {
     return this.#slots;
   }

@@ -27,6 +27,12 @@ export class DoorSession {
     return this.#opened;
   }
 
+  /** The virtual host in which claims are. Rejects with BrokerError. */
+  async vhost(): Promise<string> {
+    await this.channel();
+    return this.#connection?.vhost ?? '';
+  }
+
   async close(): Promise<void> {
     const connection = this.#connection;
     this.#forget();

@@ -7,6 +7,7 @@
  *   /reversehttp-token          a bearer token for whoever has proved who he is
  *   /exchange/NAME/KEY          publishing, and following an exchange
  *   /queue/NAME                 consuming
+ *   /relay/HOST                 performing a request elsewhere, if that is allowed
  *   /cap                        handing out a URL that carries a right
  *   /cap/TOKEN                  capabilities: private and request URLs, acknowledgements, what was handed out
  */
@@ -28,13 +29,16 @@ import { asHttpError, HttpError, sendError } from './http-error.ts';
 import { CAPABILITY_PATH, GATEWAY_PATH, PUBLIC_PATH } from './links.ts';
 import { MESSAGING_PATH, Messaging } from './messaging.ts';
 import { type ResolvedOptions, type ReverseHttpOptions, resolveOptions } from './options.ts';
+import { Relay } from './relay.ts';
 import type { Resource, Visit } from './resource.ts';
 import { REVERSED_ALPN, Reversal } from './reversal.ts';
+import { Slots } from './slots.ts';
+import { parseUpstream, Tier } from './tier.ts';
 
 /** Below it, the claims that a server joins by name. */
 const CLAIM_PATH = `${GATEWAY_PATH}/`;
 
-type RouteName = 'gateway' | 'claim' | 'token' | 'grant' | 'messaging';
+type RouteName = 'gateway' | 'claim' | 'token' | 'grant' | 'messaging' | 'relay';
 
 /** What takes a login. The forms of RabbitHub and WebSub (`/endpoint/…`, `/subscribe/…`) will be rows of this table. */
 const ROUTES: readonly { readonly path: RegExp; readonly name: RouteName }[] = [
@@ -43,9 +47,10 @@ const ROUTES: readonly { readonly path: RegExp; readonly name: RouteName }[] = [
   { path: /^\/reversehttp-token$/, name: 'token' },
   { path: /^\/cap$/, name: 'grant' },
   { path: MESSAGING_PATH, name: 'messaging' },
+  { path: /^\/relay\//, name: 'relay' },
 ];
 
-/** The door; one may serve several listeners, which then share its claims. */
+/** The door; one may serve several listeners, which then share its claims. Throws RangeError for a wrong upstream. */
 export function reverseHttpDoor(broker: Broker, options: ReverseHttpOptions = {}): HttpDoor {
   return new ReverseHttpDoor(broker, resolveOptions(options));
 }
@@ -64,6 +69,9 @@ class ReverseHttpDoor implements HttpDoor {
   readonly #comet: Comet;
   readonly #messaging: Messaging;
   readonly #grants: Grants;
+  readonly #slots: Slots;
+  readonly #relay: Relay;
+  readonly #tiers: readonly Tier[];
 
   constructor(broker: Broker, options: ResolvedOptions) {
     this.#options = options;
@@ -74,6 +82,11 @@ class ReverseHttpDoor implements HttpDoor {
     const { privateUrl } = this.#claiming;
     this.#reversal = new Reversal({ options, claims: this.#claims, authentication: this.#authentication, privateUrl });
     this.#comet = new Comet(options);
+    this.#slots = new Slots(broker, this.#claims);
+    this.#relay = new Relay(options);
+    const freeSlots = async (name: string): Promise<number> => (await this.#slots.count(name))?.free ?? 0;
+    this.#tiers = options.upstreams.map((text) => new Tier({ broker, options, freeSlots }, parseUpstream(text)));
+    for (const tier of this.#tiers) tier.start();
     this.#messaging = new Messaging(broker, options, this.#capabilities);
     this.#grants = new Grants({
       broker,
@@ -110,6 +123,7 @@ class ReverseHttpDoor implements HttpDoor {
 
   close(): void {
     this.#reversal.close();
+    for (const tier of this.#tiers) void tier.close();
     void this.#claims.close();
     void this.#asking.close();
     void this.#messaging.close();
@@ -120,7 +134,8 @@ class ReverseHttpDoor implements HttpDoor {
     if (name !== undefined) {
       const principal =
         this.#options.visitors === 'users' ? await this.#authentication.authenticate(request, peer) : undefined;
-      await this.#asking.ask(name, principal, request, response, peer);
+      if (request.method === 'GET' && this.#asksForSlots(request, name)) await this.#slots.onRequest(response, name);
+      else await this.#asking.ask(name, principal, request, response, peer);
       return;
     }
     if (admitPage(request, response, this.#options.origins)) return;
@@ -159,6 +174,8 @@ class ReverseHttpDoor implements HttpDoor {
         throw new HttpError(405, 'POST hands out a URL', { Allow: 'POST, OPTIONS' });
       case 'messaging':
         return this.#messaging.onRequest(request, response, visit, principal);
+      case 'relay':
+        return this.#relay.onRequest(request, response, visit);
     }
   }
 
@@ -184,12 +201,21 @@ class ReverseHttpDoor implements HttpDoor {
     await this.#comet.onRequest(request, response, crew, url);
   }
 
+  /** `PUBLIC-URL/.slots`, in either form of the public URL. */
+  #asksForSlots(request: IncomingMessage, name: string): boolean {
+    const { slotsPath } = this.#options;
+    if (slotsPath === 'off') return false;
+    const path = pathOf(request).toLowerCase();
+    const isPathForm = path.startsWith(`${PUBLIC_PATH}${name}/`);
+    return path.slice(isPathForm ? `${PUBLIC_PATH}${name}/`.length : 1) === slotsPath.toLowerCase();
+  }
+
   /** The claim that a request is for, by host or by path; undefined when it is for the door itself. */
   #publicName(request: IncomingMessage): string | undefined {
     const { domain } = this.#options;
     if (domain !== undefined) {
       const host = (request.headers.host ?? '').replace(/:\d+$/, '').toLowerCase();
-      if (host.endsWith(`.${domain}`)) return claimName(host.slice(0, -domain.length - 1));
+      if (host.endsWith(`.${domain}`)) return claimName(host.slice(0, -domain.length - 1)) ?? '';
     }
     const [, label = ''] = /^\/http\/([^/?#]+)/.exec(request.url ?? '') ?? [];
     return label === '' ? undefined : (claimName(label) ?? '');

@@ -38,6 +38,8 @@ export interface ReverseHttpOptions {
   readonly pipelineMax?: number;
   /** Hosts to which the relay may connect: `example.org`, `example.org:8080`, `*.example.org`; none: no relay. */
   readonly relayAllow?: readonly string[];
+  /** Gateways above for which this one is a server; see `parseUpstream`. */
+  readonly upstreams?: readonly string[];
   /** Deliveries on an event stream that wait for their acknowledgement. */
   readonly streamWindow?: number;
   /** How long what was delivered over HTTP waits for its acknowledgement, and a stream for its reader's return. */
@@ -73,6 +75,7 @@ export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {
     streamsMax: 100,
     pipelineMax: 16,
     relayAllow: OPTIONS.reverseHttpRelayAllow.default,
+    upstreams: [],
     streamWindow: 1000,
     ackTimeoutMs: 60_000,
     tokenSeconds: 3600,
