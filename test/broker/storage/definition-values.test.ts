@@ -15,23 +15,26 @@ const name = fc.oneof(
   fc.constantFrom('__proto__', 'constructor', 'toString', '$', '$$', '$bigint', '$$bytes', '$date', '0', ''),
 );
 
-const { value } = fc.letrec<{ value: FieldValue }>((tie) => ({
-  value: fc.oneof(
-    { depthSize: 'small', withCrossShrink: true },
-    fc.constant(null),
-    fc.boolean(),
-    fc.integer(),
-    fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
-    fc.double(),
-    fc.string({ unit: 'binary' }),
-    fc.string({ unit: fc.constantFrom('\ud800', '\udc00', '\ufeff', '\u2028', 'a') }),
-    fc.uint8Array({ maxLength: 9 }),
-    fc.date(),
-    fc.tuple(fc.nat(255), fc.integer()).map(([scale, unscaled]) => new Decimal(scale, unscaled)),
-    fc.array(tie('value'), { maxLength: 3 }),
-    fc.dictionary(name, tie('value'), { maxKeys: 4 }),
-  ),
-}));
+/** Any value. What holds NaN, as a number or a date, equals nothing. */
+function value(withNaN: boolean): fc.Arbitrary<FieldValue> {
+  return fc.letrec<{ value: FieldValue }>((tie) => ({
+    value: fc.oneof(
+      { depthSize: 'small', withCrossShrink: true },
+      fc.constant(null),
+      fc.boolean(),
+      fc.integer(),
+      fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
+      fc.double({ noNaN: !withNaN }),
+      fc.string({ unit: 'binary' }),
+      fc.string({ unit: fc.constantFrom('\ud800', '\udc00', '\ufeff', '\u2028', 'a') }),
+      fc.uint8Array({ maxLength: 9 }),
+      fc.date({ noInvalidDate: !withNaN }),
+      fc.tuple(fc.nat(255), fc.integer()).map(([scale, unscaled]) => new Decimal(scale, unscaled)),
+      fc.array(tie('value'), { maxLength: 3 }),
+      fc.dictionary(name, tie('value'), { maxKeys: 4 }),
+    ),
+  })).value;
+}
 
 /** Same type and same value, all the way down; and no table with a prototype in `back`. */
 function expectSame(back: unknown, original: FieldValue): void {
@@ -70,13 +73,20 @@ function nested(depth: number): unknown {
 describe('values of definitions', () => {
   it('come back as they were, in value and in type', () => {
     fc.assert(
-      fc.property(value, (original) => {
+      fc.property(value(true), (original) =>
+        expectSame(decodeDefinitionValue(encodeDefinitionValue(original)), original),
+      ),
+      runs(700),
+    );
+  });
+
+  it('come back equal to what they were', () => {
+    fc.assert(
+      fc.property(value(false), (original) => {
         const back = decodeDefinitionValue(encodeDefinitionValue(original)) as FieldValue;
-        expectSame(back, original);
-        // NaN alone equals nothing, itself included.
-        if (fieldsEqual(original, original)) expect(fieldsEqual(back, original)).toBe(true);
+        expect(fieldsEqual(back, original)).toBe(true);
       }),
-      runs(1000),
+      runs(300),
     );
   });
 
