@@ -60,12 +60,21 @@ export function endWithLauncher(): void {
 }
 
 async function end({ broker, gateways, graceMs, log }: Ending): Promise<void> {
+  stayAlive();
   for (const gateway of gateways) gateway.stopAccepting();
   await broker.drain(graceMs);
   const code = await close(broker, log);
   await Promise.all(gateways.map((gateway) => gateway.close()));
   log.info({}, 'ended');
   await exit(log, code);
+}
+
+/**
+ * The process ends when it is told to and not before: timers of the broker, such as those of a store that tries again to
+ * write, do not keep it alive.
+ */
+function stayAlive(): void {
+  setInterval(() => {}, 2 ** 30);
 }
 
 /** Answers the exit code: 1 when not everything could be written to the data folder. */

@@ -23,6 +23,8 @@ export type Say = (text: string) => void;
 
 /** Runs a command and answers its exit code; `name` begins what it says. */
 export async function runCommand(name: string, command: (say: Say) => Promise<void>): Promise<number> {
+  // A store that waits for its disk keeps nothing alive by itself.
+  const alive = setInterval(() => {}, 2 ** 30);
   const say: Say = (text) => console.error(`${name}: ${text}`);
   try {
     await command(say);
@@ -35,6 +37,8 @@ export async function runCommand(name: string, command: (say: Say) => Promise<vo
     if (!isFromOutside(error)) throw error;
     say(error.message);
     return EXIT_FAILED;
+  } finally {
+    clearInterval(alive);
   }
 }
 

@@ -16,6 +16,8 @@ export interface WarrenProcessOptions {
   readonly dataDir?: string | null;
   /** Default: the root of the project. */
   readonly cwd?: string;
+  /** What the shell does first that becomes the program, e.g. `ulimit -f 1000`. */
+  readonly after?: string;
   /** With a shell in between, as `npm start` has it; signals and exit code are then the shell's. */
   readonly throughShell?: boolean;
 }
@@ -42,7 +44,7 @@ export class WarrenProcess {
 
   /** Starts it, without waiting for anything; `stop` it, or see that it ends. */
   constructor(options: WarrenProcessOptions = {}) {
-    const { flags = [], environment = {}, cwd = ROOT, dataDir = 'none', throughShell = false } = options;
+    const { flags = [], environment = {}, cwd = ROOT, dataDir = 'none', after, throughShell = false } = options;
     const data = dataDir === null ? [] : [`--data-dir=${dataDir}`];
     const command = [
       process.execPath,
@@ -54,7 +56,9 @@ export class WarrenProcess {
       ...data,
       ...flags,
     ];
-    const [program = '', ...args] = throughShell ? ['sh', '-c', '"$0" "$@"; exit $?', ...command] : command;
+    const script = after === undefined ? '"$0" "$@"; exit $?' : `${after}; exec "$0" "$@"`;
+    const isShell = throughShell || after !== undefined;
+    const [program = '', ...args] = isShell ? ['sh', '-c', script, ...command] : command;
     this.child = spawn(program, args, {
       cwd,
       env: { PATH: process.env.PATH ?? '', ...environment },

@@ -43,7 +43,7 @@ describe('the configuration', () => {
       amqpsPort: 5671,
       httpPort: 15674,
       httpsPort: 15673,
-      dataDir: 'none',
+      dataDir: join(process.cwd(), 'warren-data'),
       defaultUser: 'guest',
       loopbackUsers: ['guest'],
       websocketOrigins: ['loopback'],

@@ -139,7 +139,7 @@ describe('a fault', () => {
 
   it.runIf(existsSync('/dev/full'))('waits for no log that cannot be written', async () => {
     const full = openSync('/dev/full', 'w');
-    const off = ['--stomp-port=off', '--xmpp-port=off', '--http-port=off'];
+    const off = ['--stomp-port=off', '--xmpp-port=off', '--http-port=off', '--data-dir=none'];
     const child = spawn(process.execPath, ['dist/gateways/main.js', '--amqp-port=0', ...off], {
       stdio: ['ignore', 'pipe', full],
     });
