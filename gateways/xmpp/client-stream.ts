@@ -9,26 +9,25 @@
  * nothing overtakes them.
  */
 import { randomBytes } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import { InvariantError } from '../../broker/assert.ts';
 import type { Principal } from '../../broker/port.ts';
 import { createTrace } from '../trace.ts';
 import type { Account } from './account.ts';
+import { ClientLogin, type ClientPeer, type LoginHost } from './client-login.ts';
+import { ClientManagement } from './client-management.ts';
 import { type Element, element } from './element.ts';
 import { tryParseJid } from './jid.ts';
 import * as ns from './namespaces.ts';
 import type { ResolvedOptions } from './options.ts';
-import { mechanismsFor, SaslError, type SaslLogin } from './sasl.ts';
+import type { SaslLogin } from './sasl.ts';
 import type { Session, SessionStream } from './session.ts';
+import { SilenceWatch } from './silence-watch.ts';
 import { errorReply, resultReply, StanzaError, stanzaErrorOf } from './stanza-error.ts';
 import { StreamError, streamErrorElement } from './stream-error.ts';
-import { OverAcknowledged, readCount } from './stream-management.ts';
 import type { Wire, WireEvents } from './wire.ts';
 
 const TRACE = createTrace('xmpp');
 
-/** Logins that may fail on one connection. */
-export const LOGIN_FAILURES_MAX = 3;
 /** Stanzas of a client that may be in hand at a time before its stream is held back. */
 const IN_HAND_MAX = 64;
 /** Octets that a client does not read before it is cut off. */
@@ -43,14 +42,6 @@ export interface ClientHost {
   untilPublishable(): Promise<void> | undefined;
 }
 
-/** What is known about the other end. */
-export interface ClientPeer {
-  readonly name: string;
-  readonly loopback: boolean;
-  readonly encrypted: boolean;
-  readonly certificateName?: string;
-}
-
 /** What differs between TCP and WebSocket. */
 export interface ClientTransport {
   readonly wire: Wire;
@@ -59,24 +50,33 @@ export interface ClientTransport {
   startTls?(): void;
 }
 
+/** What is offered to somebody who has logged in. */
+const FEATURES = element(
+  'features',
+  ns.STREAMS,
+  {},
+  element('bind', ns.BIND),
+  element('session', ns.SESSION, {}, element('optional', ns.SESSION)),
+  element('sm', ns.STREAM_MANAGEMENT),
+  element('ver', ns.ROSTER_VERSIONING),
+);
+
 type State = 'opening' | 'login' | 'binding' | 'bound' | 'closed';
 
-export class ClientStream implements WireEvents, SessionStream {
+export class ClientStream implements WireEvents, SessionStream, LoginHost {
+  readonly options: ResolvedOptions;
   readonly #host: ClientHost;
   readonly #onEnded: () => void;
   #transport: ClientTransport | undefined;
   #state: State = 'opening';
-  #peer: ClientPeer;
-  #login: SaslLogin | undefined;
-  #failures = 0;
+  peer: ClientPeer;
+  readonly #login: ClientLogin;
+  readonly #management: ClientManagement;
+  readonly #silence: SilenceWatch;
   #account: Account | undefined;
   #session: Session | undefined;
   #opened = false;
   #handshake: NodeJS.Timeout;
-  #silence: NodeJS.Timeout | undefined;
-  #heard = false;
-  #ackWanted = false;
-  #ackRequested = false;
   /** Elements that wait for one that takes its time. */
   readonly #waiting: Element[] = [];
   #busy = false;
@@ -84,7 +84,15 @@ export class ClientStream implements WireEvents, SessionStream {
 
   constructor(host: ClientHost, peer: ClientPeer, onEnded: () => void) {
     this.#host = host;
-    this.#peer = peer;
+    this.options = host.options;
+    this.peer = peer;
+    this.#login = new ClientLogin(this);
+    this.#management = new ClientManagement((element) => this.#send(element), host.options.resumeMs);
+    this.#silence = new SilenceWatch(
+      host.options.silenceMs,
+      () => this.#askForLife(),
+      () => this.#fail(new StreamError('connection-timeout', 'no sign of life')),
+    );
     this.#onEnded = onEnded;
     this.#handshake = setTimeout(
       () => this.#fail(new StreamError('connection-timeout', 'no session within the time limit')),
@@ -104,7 +112,7 @@ export class ClientStream implements WireEvents, SessionStream {
 
   /** The connection is inside TLS now. */
   secured(peer: ClientPeer): void {
-    this.#peer = peer;
+    this.peer = peer;
     this.#state = 'opening';
   }
 
@@ -118,9 +126,9 @@ export class ClientStream implements WireEvents, SessionStream {
   // ---- the wire
 
   onStreamOpen(header: Element): void {
-    this.#heard = true;
+    this.#silence.heard();
     const { to, from, version } = header.attributes;
-    const { userDomain } = this.#host.options;
+    const { userDomain } = this.options;
     const isFraming = header.xmlns === ns.FRAMING;
     this.#opened = true;
     this.#wire.open({
@@ -142,13 +150,13 @@ export class ClientStream implements WireEvents, SessionStream {
       throw new StreamError('host-unknown', `users here are in the domain ${userDomain} (xmpp-user-domain)`);
     }
     if (this.#state === 'opening') this.#state = 'login';
-    this.#send(this.#features());
+    this.#send(this.#account === undefined ? this.#login.features : FEATURES);
   }
 
   onElement(element: Element): void {
-    this.#heard = true;
+    this.#silence.heard();
     if (TRACE.enabled)
-      TRACE.line('<', this.#peer.name, element.xmlns === ns.SASL ? `<${element.name}…/>` : String(element));
+      TRACE.line('<', this.peer.name, element.xmlns === ns.SASL ? `<${element.name}…/>` : String(element));
     if (this.#busy) this.#waiting.push(element);
     else this.#take(element);
   }
@@ -164,14 +172,14 @@ export class ClientStream implements WireEvents, SessionStream {
   onFault(error: unknown): void {
     if (!(error instanceof StreamError)) {
       if (error instanceof InvariantError) throw error;
-      this.#host.options.log.error({ peer: this.#peer.name, err: error }, 'XMPP stream closed over a defect of Warren');
+      this.options.log.error({ peer: this.peer.name, err: error }, 'XMPP stream closed over a defect of Warren');
       this.#fail(new StreamError('internal-server-error'));
       return;
     }
     if (!this.#opened) {
       this.#opened = true;
       this.#wire.open({
-        from: this.#host.options.userDomain,
+        from: this.options.userDomain,
         id: randomBytes(12).toString('base64url'),
         version: '1.0',
       });
@@ -181,49 +189,41 @@ export class ClientStream implements WireEvents, SessionStream {
 
   onGone(): void {
     clearTimeout(this.#handshake);
-    clearTimeout(this.#silence);
+    this.#silence.stop();
     this.#state = 'closed';
-    this.#session?.detach(this, this.#host.options.resumeMs);
+    this.#session?.detach(this, this.options.resumeMs);
     this.#session = undefined;
     this.#onEnded();
   }
 
   // ---- negotiation
 
-  get #mayLogIn(): boolean {
-    const { withoutTls } = this.#host.options;
-    return this.#peer.encrypted || withoutTls === 'everyone' || (withoutTls === 'loopback' && this.#peer.loopback);
+  get startTls(): (() => void) | undefined {
+    return this.#transport?.startTls;
   }
 
-  #features(): Element {
-    if (this.#account !== undefined) {
-      return element(
-        'features',
-        ns.STREAMS,
-        {},
-        element('bind', ns.BIND),
-        element('session', ns.SESSION, {}, element('optional', ns.SESSION)),
-        element('sm', ns.STREAM_MANAGEMENT),
-        element('ver', ns.ROSTER_VERSIONING),
-      );
-    }
-    const canStartTls = !this.#peer.encrypted && this.#transport?.startTls !== undefined;
-    const required = this.#mayLogIn ? undefined : element('required', ns.TLS);
-    const mechanisms = mechanismsFor(this.#peer).map((name) => element('mechanism', ns.SASL, {}, name));
-    return element(
-      'features',
-      ns.STREAMS,
-      {},
-      canStartTls ? element('starttls', ns.TLS, {}, required) : undefined,
-      this.#mayLogIn ? element('mechanisms', ns.SASL, {}, ...mechanisms) : undefined,
-    );
+  newLogin(): SaslLogin {
+    return this.#host.login(this.peer);
+  }
+
+  onLoggedIn(principal: Principal): void {
+    this.#account = this.#host.account(principal);
+    this.#state = 'binding';
+    this.#wire.stanzaBytesMax = this.options.stanzaBytesMax;
+    this.#wire.restart();
+  }
+
+  close(): void {
+    this.#close(undefined);
   }
 
   #take(element: Element): void {
     switch (this.#state) {
-      case 'login':
-        this.#takeLogin(element);
+      case 'login': {
+        const taken = this.#login.take(element);
+        if (taken !== undefined) this.#hold(taken);
         return;
+      }
       case 'binding':
         this.#takeBinding(element);
         return;
@@ -236,57 +236,14 @@ export class ClientStream implements WireEvents, SessionStream {
     }
   }
 
-  #takeLogin(request: Element): void {
-    if (request.is('starttls', ns.TLS)) {
-      const startTls = this.#transport?.startTls;
-      if (this.#peer.encrypted || startTls === undefined) {
-        this.#send(element('failure', ns.TLS));
-        this.#close(undefined);
-        return;
-      }
-      this.#send(element('proceed', ns.TLS));
-      startTls();
-      return;
-    }
-    if (request.xmlns !== ns.SASL) throw new StreamError('not-authorized', 'log in first');
-    if (!this.#mayLogIn) throw new StreamError('policy-violation', 'STARTTLS first (xmpp-without-tls)');
-    this.#hold(this.#authenticate(request));
-  }
-
-  async #authenticate(request: Element): Promise<void> {
-    this.#login ??= this.#host.login(this.#peer);
-    try {
-      const step = await this.#login.next(request);
-      if ('challenge' in step) {
-        this.#send(element('challenge', ns.SASL, {}, encodeOctets(step.challenge)));
-        return;
-      }
-      this.#account = this.#host.account(step.principal);
-      this.#state = 'binding';
-      const success = step.success === undefined ? undefined : encodeOctets(step.success);
-      this.#send(element('success', ns.SASL, {}, success));
-      this.#wire.stanzaBytesMax = this.#host.options.stanzaBytesMax;
-      this.#wire.restart();
-    } catch (error) {
-      if (!(error instanceof SaslError)) throw error;
-      await this.#refuseLogin(error);
-    }
-  }
-
-  async #refuseLogin(error: SaslError): Promise<void> {
-    const { log, loginRefusalDelayMs } = this.#host.options;
-    this.#login = undefined;
-    this.#failures += 1;
-    log.warn({ peer: this.#peer.name }, `XMPP login refused: ${error.message}`);
-    if (!this.#peer.loopback) await delay(loginRefusalDelayMs, undefined, { ref: false });
-    this.#send(error.toElement());
-    if (this.#failures >= LOGIN_FAILURES_MAX) this.#fail(new StreamError('policy-violation', 'too many failed logins'));
-  }
-
   #takeBinding(request: Element): void {
     const account = this.#account as Account;
     if (request.is('resume', ns.STREAM_MANAGEMENT)) {
-      this.#resume(account, request);
+      const session = account.resumable(request.attributes.previd ?? '');
+      this.#management.resume(session, request, this, () => {
+        this.#bound();
+        this.#session = session;
+      });
       return;
     }
     const bind =
@@ -312,84 +269,11 @@ export class ClientStream implements WireEvents, SessionStream {
   #bound(): void {
     clearTimeout(this.#handshake);
     this.#state = 'bound';
-    this.#watchSilence();
-  }
-
-  // ---- stream management [XEP-0198]
-
-  #resume(account: Account, request: Element): void {
-    const session = account.resumable(request.attributes.previd ?? '');
-    const h = readCount(request);
-    if (session === undefined || h === undefined) {
-      const condition = h === undefined ? 'bad-request' : 'item-not-found';
-      this.#send(element('failed', ns.STREAM_MANAGEMENT, {}, element(condition, ns.STANZA_CONDITIONS)));
-      return;
-    }
-    this.#bound();
-    this.#session = session;
-    this.#settleCount(() =>
-      session.resume(this, h, () => {
-        this.#send(element('resumed', ns.STREAM_MANAGEMENT, { previd: session.id, h: session.handled.h }));
-      }),
-    );
-  }
-
-  #takeManagement(session: Session, request: Element): void {
-    switch (request.name) {
-      case 'enable': {
-        if (session.managed) {
-          this.#send(element('failed', ns.STREAM_MANAGEMENT, {}, element('unexpected-request', ns.STANZA_CONDITIONS)));
-          return;
-        }
-        const resume = ['true', '1'].includes(request.attributes.resume ?? '');
-        session.enable(resume);
-        const max = String(Math.round(this.#host.options.resumeMs / 1000));
-        const offer = resume ? { id: session.id, resume: 'true', max } : {};
-        this.#send(element('enabled', ns.STREAM_MANAGEMENT, offer));
-        return;
-      }
-      case 'r':
-        if (session.managed) this.#sendAck(session);
-        return;
-      case 'a': {
-        const h = readCount(request);
-        if (h === undefined) throw new StreamError('policy-violation', 'an <a/> without h');
-        this.#ackRequested = false;
-        this.#settleCount(() => session.acknowledge(h));
-        if (session.awaitsAck) this.requestAck();
-        return;
-      }
-      default:
-        throw new StreamError('unsupported-stanza-type', `<${request.name}/> has no place here`);
-    }
-  }
-
-  /** Throws StreamError when the peer has acknowledged what was never sent. */
-  #settleCount(act: () => void): void {
-    try {
-      act();
-    } catch (error) {
-      if (!(error instanceof OverAcknowledged)) throw error;
-      const counts = { h: String(error.h), 'send-count': String(error.sent) };
-      const detail = element('handled-count-too-high', ns.STREAM_MANAGEMENT, counts);
-      throw new StreamError('undefined-condition', error.message, detail);
-    }
+    this.#silence.start();
   }
 
   requestAck(): void {
-    if (this.#ackWanted || this.#ackRequested) return;
-    this.#ackWanted = true;
-    // After what else this turn has to say.
-    setImmediate(() => {
-      this.#ackWanted = false;
-      if (this.#state !== 'bound' || this.#ackRequested || !this.#session?.awaitsAck) return;
-      this.#ackRequested = true;
-      this.#send(element('r', ns.STREAM_MANAGEMENT));
-    });
-  }
-
-  #sendAck(session: Session): void {
-    this.#send(element('a', ns.STREAM_MANAGEMENT, { h: session.handled.h }));
+    if (this.#session !== undefined) this.#management.requestAck(this.#session);
   }
 
   // ---- stanzas
@@ -398,7 +282,7 @@ export class ClientStream implements WireEvents, SessionStream {
     const session = this.#session;
     if (session === undefined) return;
     if (stanza.xmlns === ns.STREAM_MANAGEMENT) {
-      this.#takeManagement(session, stanza);
+      this.#management.take(session, stanza);
       return;
     }
     if (stanza.xmlns !== ns.CLIENT || !['message', 'presence', 'iq'].includes(stanza.name)) {
@@ -480,29 +364,10 @@ export class ClientStream implements WireEvents, SessionStream {
     if (!this.#busy && !this.#held && this.#state !== 'closed') this.#wire.resume();
   }
 
-  /** Asks a silent peer for a sign of life, and gives it up when none comes. */
-  #watchSilence(): void {
-    const { silenceMs } = this.#host.options;
-    let asked = false;
-    const look = (): void => {
-      if (this.#heard) asked = false;
-      else if (asked) {
-        this.#fail(new StreamError('connection-timeout', 'no sign of life'));
-        return;
-      } else {
-        asked = true;
-        this.#askForLife();
-      }
-      this.#heard = false;
-      this.#silence = setTimeout(look, silenceMs).unref();
-    };
-    this.#silence = setTimeout(look, silenceMs).unref();
-  }
-
   #askForLife(): void {
-    if (this.#session?.managed) this.#send(element('r', ns.STREAM_MANAGEMENT));
+    if (this.#session?.managed) this.#management.askNow();
     else {
-      const { userDomain } = this.#host.options;
+      const { userDomain } = this.options;
       this.#session?.deliver(
         element('iq', ns.CLIENT, { type: 'get', id: 'alive', from: userDomain }, element('ping', ns.PING)),
       );
@@ -518,7 +383,7 @@ export class ClientStream implements WireEvents, SessionStream {
   #send(stanza: Element, onWritten?: () => void): void {
     if (this.#state === 'closed') return;
     if (TRACE.enabled)
-      TRACE.line('>', this.#peer.name, stanza.xmlns === ns.SASL ? `<${stanza.name}…/>` : String(stanza));
+      TRACE.line('>', this.peer.name, stanza.xmlns === ns.SASL ? `<${stanza.name}…/>` : String(stanza));
     this.#wire.send(stanza, onWritten);
   }
 
@@ -535,11 +400,11 @@ export class ClientStream implements WireEvents, SessionStream {
   /** The peer or the line is at fault: a session that can be resumed waits. */
   #fail(error: StreamError): void {
     if (this.#state === 'closed') return;
-    this.#host.options.log.info({ peer: this.#peer.name }, `XMPP stream closed: ${error.condition} ${error.message}`);
+    this.options.log.info({ peer: this.peer.name }, `XMPP stream closed: ${error.condition} ${error.message}`);
     const session = this.#session;
     this.#session = undefined;
     // Before the goodbye, so that nothing more is said on this stream.
-    session?.detach(this, error.condition === 'connection-timeout' ? this.#host.options.resumeMs : 0);
+    session?.detach(this, error.condition === 'connection-timeout' ? this.options.resumeMs : 0);
     this.#close(error);
   }
 
@@ -548,13 +413,9 @@ export class ClientStream implements WireEvents, SessionStream {
     if (error !== undefined) this.#send(streamErrorElement(error));
     this.#state = 'closed';
     clearTimeout(this.#handshake);
-    clearTimeout(this.#silence);
+    this.#silence.stop();
     this.#wire.close();
   }
-}
-
-function encodeOctets(text: string): string {
-  return text === '' ? '=' : Buffer.from(text).toString('base64');
 }
 
 /** What every server must insist on [RFC 6120 §8]. Throws StanzaError. */

@@ -17,6 +17,7 @@ import { createTrace } from '../trace.ts';
 import { type Element, element } from './element.ts';
 import { bareText, tryParseJid } from './jid.ts';
 import * as ns from './namespaces.ts';
+import { SilenceWatch } from './silence-watch.ts';
 import type { Settlement, StanzaLink, StanzaRouter } from './stanza-router.ts';
 import { StreamError, streamErrorElement, streamErrorText } from './stream-error.ts';
 import { TcpWire } from './tcp-wire.ts';
@@ -48,7 +49,6 @@ export interface ComponentLinkOptions extends ComponentOptions {
 /** Pauses between attempts: the first, and the longest. Each is twice the one before, shortened by up to half at random. */
 export const PAUSE_MS_MIN = 500;
 export const PAUSE_MS_MAX = 60_000;
-/** Settlements that wait for a ping before the next one is sent without waiting for the end of the turn. */
 const TRACE = createTrace('xmpp');
 
 interface Outstanding {
@@ -63,7 +63,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
   #state: 'down' | 'opening' | 'handshake' | 'up' | 'closed' = 'down';
   #pauseMs = PAUSE_MS_MIN;
   #timer: NodeJS.Timeout | undefined;
-  #silence: NodeJS.Timeout | undefined;
+  readonly #silence: SilenceWatch;
   /** Said, and not known to have been taken, oldest first. */
   #outstanding: Outstanding[] = [];
   /** The ping on its way, and how many of `#outstanding` were said before it. */
@@ -71,11 +71,15 @@ export class ComponentLink implements StanzaLink, WireEvents {
   #echoes = 0;
   #ids = 0;
   #echoWanted = false;
-  #heard = false;
   #failure = '';
 
   constructor(options: ComponentLinkOptions) {
     this.#options = options;
+    this.#silence = new SilenceWatch(
+      options.silenceMs,
+      () => this.#sendEcho(),
+      () => this.#fail('no sign of life'),
+    );
   }
 
   get up(): boolean {
@@ -105,7 +109,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
     const wire = this.#wire;
     this.#state = 'closed';
     clearTimeout(this.#timer);
-    clearTimeout(this.#silence);
+    this.#silence.stop();
     this.#wire = undefined;
     this.#return();
     wire?.close();
@@ -132,7 +136,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
   }
 
   onElement(element: Element): void {
-    this.#heard = true;
+    this.#silence.heard();
     if (TRACE.enabled) TRACE.line('<', this.#options.domain, String(element));
     if (element.is('error', ns.STREAMS)) this.#fail(streamErrorText(element));
     else if (this.#state === 'handshake' && element.is('handshake', ns.CLIENT)) this.#onUp();
@@ -159,7 +163,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
     clearTimeout(this.#timer);
     const { domain, host, port, log } = this.#options;
     log.info({ domain, server: `${host}:${port}` }, 'XMPP component link open');
-    this.#watchSilence();
+    this.#silence.start();
     this.#options.onUp();
   }
 
@@ -173,7 +177,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
     this.#wire = undefined;
     this.#state = 'down';
     clearTimeout(this.#timer);
-    clearTimeout(this.#silence);
+    this.#silence.stop();
     wire?.close();
     log.warn({ domain, server: `${host}:${port}`, againInMs: pauseMs }, `XMPP component link not open: ${reason}`);
     if (wasUp) this.#options.onDown();
@@ -187,19 +191,6 @@ export class ComponentLink implements StanzaLink, WireEvents {
     this.#outstanding = [];
     this.#echo = undefined;
     for (const { settlement } of outstanding) settlement.returned();
-  }
-
-  #watchSilence(): void {
-    const look = (): void => {
-      if (!this.#heard && this.#echo !== undefined) {
-        this.#fail('no sign of life');
-        return;
-      }
-      if (!this.#heard) this.#sendEcho();
-      this.#heard = false;
-      this.#silence = setTimeout(look, this.#options.silenceMs).unref();
-    };
-    this.#silence = setTimeout(look, this.#options.silenceMs).unref();
   }
 
   // ---- stanzas
@@ -263,7 +254,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
   }
 
   #sendEcho(): void {
-    if (this.#state !== 'up') return;
+    if (this.#state !== 'up' || this.#echo !== undefined) return;
     this.#echoes += 1;
     const { domain } = this.#options;
     const id = `echo-${this.#echoes}`;
