@@ -275,7 +275,8 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
     this.options.log.info({ peer: this.#name }, `closing a STOMP connection: ${message}: ${detail.trim()}`);
     const headers = {
       message,
-      'content-type': 'text/plain',
+      // COMPAT: of an ERROR that is plain text/plain, stompit 1.0 throws the error out of a stream that nobody has.
+      'content-type': 'text/plain;charset=utf-8',
       version: VERSIONS_TEXT,
       'receipt-id': receipt,
     };
