@@ -119,6 +119,25 @@ export interface SyncWaiter {
   onSynced(): void;
 }
 
+/** How a list of ready messages is divided between memory and disk. */
+export interface PagingLimits {
+  /** Most messages of one page, and octets of bodies after which it is full. */
+  readonly pageMessages: number;
+  readonly pageBytes: number;
+  /** The next page is read when fewer messages than this are left in front of it. */
+  readonly readAheadMessages: number;
+  /** So many messages go next from memory before anything is paged out, however full the memory is. */
+  readonly frontMessagesMin: number;
+}
+
+/** What `Store.paging` is where it says nothing else. */
+export const PAGING: PagingLimits = {
+  pageMessages: 2048,
+  pageBytes: 1024 * 1024,
+  readAheadMessages: 1024,
+  frontMessagesMin: 256,
+};
+
 export interface Store {
   /** False: nothing is kept, every other verb does nothing, and nobody has to wait. */
   readonly durable: boolean;
@@ -128,6 +147,8 @@ export interface Store {
   residentBytes: number;
   /** Above this, ready messages that are not the next to go are to be paged out. */
   readonly residentBytesMax: number;
+  /** Default `PAGING`. */
+  readonly paging?: PagingLimits;
 
   /** Definitions of the kind that outlived the last process, in the order of their making; once, before all else. */
   definitions(kind: DefinitionKind): readonly Definition[];

@@ -16,7 +16,7 @@
 import type { Clock } from '../clock.ts';
 import { Deadlines, type Timed } from '../deadlines.ts';
 import type { Message } from '../message.ts';
-import type { Holder, Page, Restored, Store } from '../store.ts';
+import { type Holder, PAGING, type Page, type PagingLimits, type Restored, type Store } from '../store.ts';
 import { Place, type QueuedMessage } from './queued-message.ts';
 import { ReadyList } from './ready-list.ts';
 
@@ -37,15 +37,8 @@ export interface PagedListHost {
   onReady(lost: { readonly bodyBytes: number }): void;
 }
 
-/** Most messages of one page, and octets of bodies after which it is full. */
-export const PAGE_MESSAGES = 2048;
-export const PAGE_BYTES = 1024 * 1024;
-/** The next page is read when the front has fewer messages than this. */
-export const READ_AHEAD_MESSAGES = 1024;
-/** So many messages are in the front before anything is paged out, however full the memory is. */
-export const FRONT_MESSAGES_MIN = 256;
-/** What a message in memory takes beside its body; octets. */
-const MESSAGE_OVERHEAD_BYTES = 256;
+/** What a message in memory takes beside its body, about: its objects and their share of slabs; octets. */
+const MESSAGE_OVERHEAD_BYTES = 512;
 /** Of a page: how much more comes before a tail is looked at again that was not all written. */
 const RETRY_SHARE = 1 / 8;
 
@@ -69,6 +62,7 @@ export class PagedList {
   size = 0;
   readonly #host: PagedListHost;
   readonly #store: Store;
+  readonly #limits: PagingLimits;
   readonly #front = new ReadyList();
   #leaves: Leaf[] = [];
   /** The first leaf of `#leaves` that is left. */
@@ -77,8 +71,8 @@ export class PagedList {
   #tailBytes = 0;
   #tailGone = 0;
   /** The tail is looked at when it has so many messages or octets. */
-  #lookMessages = PAGE_MESSAGES;
-  #lookBytes = PAGE_BYTES;
+  #lookMessages = 0;
+  #lookBytes = 0;
   /** The page that is on its way to the front. */
   #loading: Page | undefined;
   #sweeping: Deadlines<Leaf> | undefined;
@@ -86,6 +80,8 @@ export class PagedList {
   constructor(host: PagedListHost) {
     this.#host = host;
     this.#store = host.store;
+    this.#limits = host.store.paging ?? PAGING;
+    this.#resetLook();
   }
 
   /** True when messages are there and none is in memory: `shift` will have one after `onReady`. */
@@ -110,7 +106,7 @@ export class PagedList {
   }
 
   get #isCrowded(): boolean {
-    return this.#store.residentBytes > this.#store.residentBytesMax && this.#front.size >= FRONT_MESSAGES_MIN;
+    return this.#store.residentBytes > this.#store.residentBytesMax && this.#front.size >= this.#limits.frontMessagesMin;
   }
 
   #append(queued: QueuedMessage): void {
@@ -134,12 +130,14 @@ export class PagedList {
       this.#tail = tail.slice(start);
       this.#tailBytes = this.#tail.reduce((sum, { message }) => sum + message.bodyBytes, 0);
     }
-    this.#lookMessages = Math.max(PAGE_MESSAGES, this.#tail.length + PAGE_MESSAGES * RETRY_SHARE);
-    this.#lookBytes = Math.max(PAGE_BYTES, this.#tailBytes + PAGE_BYTES * RETRY_SHARE);
+    const { pageMessages, pageBytes } = this.#limits;
+    this.#lookMessages = Math.max(pageMessages, this.#tail.length + pageMessages * RETRY_SHARE);
+    this.#lookBytes = Math.max(pageBytes, this.#tailBytes + pageBytes * RETRY_SHARE);
   }
 
   /** Where the page ends that begins at `start` in the tail; undefined when it is not full or not written yet. */
   #pageEnd(start: number): number | undefined {
+    const { pageMessages, pageBytes } = this.#limits;
     let bytes = 0;
     for (let end = start; end < this.#tail.length; end++) {
       const queued = this.#tail[end] as QueuedMessage;
@@ -147,7 +145,7 @@ export class PagedList {
         if (queued.record?.written !== true) return undefined;
         bytes += queued.message.bodyBytes;
       }
-      if (end - start + 1 === PAGE_MESSAGES || bytes >= PAGE_BYTES) return end + 1;
+      if (end - start + 1 === pageMessages || bytes >= pageBytes) return end + 1;
     }
     return undefined;
   }
@@ -190,7 +188,7 @@ export class PagedList {
 
   /** Takes the message with the lowest position; undefined also when it has to be read first (see `waits`). */
   shift(): QueuedMessage | undefined {
-    if (this.#front.size < READ_AHEAD_MESSAGES && this.#pageCount > 0) this.#readAhead();
+    if (this.#front.size < this.#limits.readAheadMessages && this.#pageCount > 0) this.#readAhead();
     else if (this.#front.size === 0 && this.#tail.length > 0) this.#takeTail();
     const queued = this.#front.shift();
     if (queued === undefined) return undefined;
@@ -209,8 +207,13 @@ export class PagedList {
     this.#tail = [];
     this.#tailBytes = 0;
     this.#tailGone = 0;
-    this.#lookMessages = PAGE_MESSAGES;
-    this.#lookBytes = PAGE_BYTES;
+    this.#resetLook();
+  }
+
+  /** The tail is looked at next when it makes a page. */
+  #resetLook(): void {
+    this.#lookMessages = this.#limits.pageMessages;
+    this.#lookBytes = this.#limits.pageBytes;
   }
 
   #readAhead(): void {
