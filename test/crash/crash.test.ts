@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { CrashRun } from '../support/crash/crash-run.ts';
+import { builtVictims } from '../support/crash/victim.ts';
 
 let folder = '';
 
@@ -23,7 +24,12 @@ const SEED = Number(process.env.PROPERTY_SEED ?? 1);
 const ROUNDS = 5;
 
 it('keeps every promise through kills at random instants', { timeout: 60_000 }, async () => {
-  const run = new CrashRun({ folder: join(folder, 'data'), rounds: ROUNDS, seed: SEED, loadMsMax: 300 });
+  const run = new CrashRun({
+    victims: builtVictims({ dataDir: join(folder, 'data') }),
+    rounds: ROUNDS,
+    seed: SEED,
+    loadMsMax: 300,
+  });
   await run.run();
   expect(run.ledger.violations).toEqual([]);
   const { counts } = run.ledger;

@@ -3,7 +3,7 @@
  * everything it owes looked for. docs/crash-tests.md says what is promised and allowed.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import { WarrenProcess } from '../warren-process.ts';
+import { ADMINISTERED_KINDS, administer } from './administrator.ts';
 import { consumeOn, consumeUnackedOn, transactOn } from './consumers.ts';
 import { declareOn } from './declarer.ts';
 import { Inspection } from './inspection.ts';
@@ -12,16 +12,13 @@ import { Numbers, publishOn } from './publishers.ts';
 import { Random } from './random.ts';
 import { Session } from './session.ts';
 import { declareTopology, UNACKED, UNORDERED, UNTOUCHED } from './topology.ts';
+import type { Victim, VictimMaker } from './victim.ts';
 
 export interface CrashRunOptions {
-  /** The data folder; made when it is not there. */
-  readonly folder: string;
+  /** Who is killed. */
+  readonly victims: VictimMaker;
   readonly rounds: number;
   readonly seed: number;
-  /** Further flags of the broker; those of each round. */
-  readonly flags?: readonly string[];
-  /** Further environment of the broker. */
-  readonly environment?: Readonly<Record<string, string>>;
   /** Longest time under load before a kill, milliseconds. */
   readonly loadMsMax?: number;
   /** Share of the starts that are killed before they are over; each may be followed by another. */
@@ -38,7 +35,6 @@ const START_MS_MAX = 500;
 /** A stop that is killed is killed within this time, milliseconds. */
 const STOP_MS_MAX = 50;
 const PUBLISHERS = ['p1', 'p2', 'p3'];
-const SHUTDOWN_GRACE = '--shutdown-grace-seconds=1';
 
 export class CrashRun {
   readonly ledger: Ledger;
@@ -47,14 +43,18 @@ export class CrashRun {
   readonly #options: CrashRunOptions;
   readonly #random: Random;
   readonly #numbers = new Numbers();
-  #warren: WarrenProcess | undefined;
+  #victim: Victim | undefined;
   #isEnding = false;
   #round = 0;
 
   constructor(options: CrashRunOptions) {
     this.#options = options;
     this.#random = new Random(options.seed);
-    this.ledger = new Ledger({ unordered: UNORDERED, untouched: UNTOUCHED, unacked: UNACKED });
+    this.ledger = new Ledger({
+      unordered: [...UNORDERED, ...ADMINISTERED_KINDS],
+      untouched: UNTOUCHED,
+      unacked: UNACKED,
+    });
   }
 
   /** Runs all rounds, or until a promise is broken. Rejects when the broker does not start. */
@@ -69,39 +69,39 @@ export class CrashRun {
       if (this.ledger.violations.length > 0) return;
       await this.#inspect(await this.#start());
     } finally {
-      await this.#warren?.stop();
+      await this.#victim?.stop();
     }
   }
 
   async #prepare(): Promise<void> {
-    const warren = await this.#start();
-    const session = await Session.open(warren.amqpUrl, 'preparation', this.ledger);
+    const victim = await this.#start();
+    const session = await Session.open(victim.amqpUrl, 'preparation', this.ledger);
     await declareTopology(session.channel);
-    await this.#end(() => warren.child.kill('SIGKILL'), [session.closed]);
+    await this.#end(() => victim.child.kill('SIGKILL'), [session.closed]);
   }
 
   /** From a start to the next kill. */
   async #once(): Promise<void> {
     const random = this.#random;
     await this.#killStarts();
-    const warren = await this.#start();
-    const kill = (): void => void warren.child.kill('SIGKILL');
+    const victim = await this.#start();
+    const kill = (): void => void victim.child.kill('SIGKILL');
     if (random.chance(0.1)) {
       this.done.inspectionKills += 1;
-      const looking = this.#inspect(warren);
+      const looking = this.#inspect(victim);
       await pause(random.below(200));
       await this.#end(kill, [looking]);
       return;
     }
-    await this.#inspect(warren);
+    await this.#inspect(victim);
     if (this.ledger.violations.length > 0) return;
-    const workers = this.#load(warren.amqpUrl);
+    const workers = this.#load(victim);
     await this.#instant();
     if (random.chance(this.#options.stops ?? 0.08)) {
       this.done.stops += 1;
       const isKilled = random.chance(0.5);
       await this.#end(
-        () => warren.child.kill('SIGTERM'),
+        () => victim.child.kill('SIGTERM'),
         [...workers, pause(isKilled ? random.below(STOP_MS_MAX) : 0).then(() => isKilled && kill())],
       );
     } else {
@@ -124,60 +124,58 @@ export class CrashRun {
 
   async #killStarts(): Promise<void> {
     while (this.#random.chance(this.#options.startKills ?? 0.2)) {
-      const warren = this.#spawn();
+      const victim = this.#spawn();
       await pause(this.#random.below(START_MS_MAX));
       this.done.startKills += 1;
-      await this.#end(() => warren.child.kill('SIGKILL'), []);
+      await this.#end(() => victim.child.kill('SIGKILL'), []);
     }
   }
 
-  #flags(): { flags: readonly string[]; environment: Readonly<Record<string, string>> } {
-    const { folder, flags = [], environment = {} } = this.#options;
-    return { flags: [`--data-dir=${folder}`, SHUTDOWN_GRACE, ...flags], environment };
-  }
-
-  #spawn(): WarrenProcess {
+  #spawn(): Victim {
     this.#isEnding = false;
-    this.#warren = new WarrenProcess(this.#flags());
-    return this.#warren;
+    this.#victim = this.#options.victims.spawn();
+    return this.#victim;
   }
 
-  async #start(): Promise<WarrenProcess> {
+  async #start(): Promise<Victim> {
     const before = performance.now();
     this.#isEnding = false;
-    this.#warren = await WarrenProcess.start(this.#flags());
+    this.#victim = await this.#options.victims.start();
     const milliseconds = performance.now() - before;
     this.done.starts += 1;
     this.done.startMs += milliseconds;
     this.done.startMsMax = Math.max(this.done.startMsMax, milliseconds);
-    return this.#warren;
+    return this.#victim;
   }
 
   /** Ends the broker, waits until everything it had said has been heard, and tells the ledger. */
   async #end(end: () => void, witnesses: readonly Promise<unknown>[]): Promise<void> {
-    const warren = this.#warren;
-    if (warren === undefined || warren.child.exitCode !== null)
-      this.ledger.violation(`the broker ended by itself: ${warren?.stderr.slice(-2000)}`);
+    const victim = this.#victim;
+    if (victim === undefined || victim.child.exitCode !== null)
+      this.ledger.violation(`the broker ended by itself: ${victim?.stderr.slice(-2000)}`);
     this.#isEnding = true;
     end();
-    await warren?.exited;
+    await victim?.exited;
     await Promise.all(witnesses);
     this.ledger.crashed();
   }
 
-  async #inspect(warren: WarrenProcess): Promise<void> {
+  async #inspect(victim: Victim): Promise<void> {
     await this.#play(
       'inspection',
-      Inspection.run(warren.amqpUrl, this.ledger, this.#random.fork(), `inspection ${this.#round}`),
+      Inspection.run(victim, this.ledger, this.#random.fork(), `inspection ${this.#round}`),
     );
   }
 
   /** Starts everybody; each promise resolves when its worker has heard all that the broker said. */
-  #load(url: string): Promise<void>[] {
+  #load({ amqpUrl: url, orders, exited }: Victim): Promise<void>[] {
     const work = (name: string, does: (session: Session, random: Random) => Promise<void>): Promise<void> =>
       this.#play(name, this.#session(url, `${name} of round ${this.#round}`, does));
     const numbers = this.#numbers;
+    const name = `administrator of round ${this.#round}`;
+    const orderly = { ledger: this.ledger, random: this.#random.fork(), numbers, name, dead: exited };
     return [
+      ...(orders === undefined ? [] : [this.#play('administrator', administer({ ...orderly, orders }))]),
       ...PUBLISHERS.map((name) => work(name, (session, random) => publishOn(session, random, name, numbers))),
       work('acker', (session, random) => consumeOn(session, random, ['direct', 'fan-a'])),
       work('judge', (session, random) => consumeOn(session, random, ['work', 'counted', 'priority'])),

@@ -1,10 +1,12 @@
 /** Looks at everything that is there after a restart, holds it against the ledger, and disposes of some of it. */
 import type { Channel, Message } from 'amqplib';
 import { eventually } from '../eventually.ts';
+import { administered } from './administrator.ts';
 import type { Ledger } from './ledger.ts';
 import type { Random } from './random.ts';
 import { type Held, Session } from './session.ts';
 import { BARRIERS, BINDING_KIND, EXCHANGE_KIND, QUEUE_KIND, QUEUES } from './topology.ts';
+import type { Orders, Victim } from './victim.ts';
 
 /** How long what is due may take to come. */
 const PATIENCE_MS = 10_000;
@@ -16,12 +18,14 @@ const PROBE = 'probe';
 
 export class Inspection {
   readonly #session: Session;
+  readonly #orders: Orders | undefined;
   readonly #ledger: Ledger;
   readonly #random: Random;
   readonly #held = new Map<string, Held[]>();
 
-  private constructor(session: Session, random: Random) {
+  private constructor(session: Session, orders: Orders | undefined, random: Random) {
     this.#session = session;
+    this.#orders = orders;
     this.#ledger = session.ledger;
     this.#random = random;
   }
@@ -30,8 +34,8 @@ export class Inspection {
    * Compares all with the ledger, settles some, and gives the rest back. Rejects when the broker dies meanwhile; then
    * what was received and settled is in the ledger.
    */
-  static async run(url: string, ledger: Ledger, random: Random, name: string): Promise<void> {
-    const inspection = new Inspection(await Session.open(url, name, ledger), random);
+  static async run(victim: Victim, ledger: Ledger, random: Random, name: string): Promise<void> {
+    const inspection = new Inspection(await Session.open(victim.amqpUrl, name, ledger), victim.orders, random);
     try {
       await inspection.#run();
     } finally {
@@ -42,6 +46,12 @@ export class Inspection {
 
   async #run(): Promise<void> {
     const seen = await new Names(this.#session).look();
+    if (this.#orders !== undefined) {
+      const administering = administered(this.#orders);
+      // Orders to a dead process are never answered.
+      await Promise.race([administering, this.#session.closed]);
+      if (!this.#session.ended) for (const [kind, ids] of await administering) seen.set(kind, ids);
+    }
     const queues = [...QUEUES.map(({ name }) => name), ...(seen.get(QUEUE_KIND) ?? [])];
     await this.#receive(queues);
     const everything = (): Map<string, string[]> => {
