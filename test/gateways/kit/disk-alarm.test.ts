@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { connect } from 'amqplib';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { createBroker } from '../../../broker/broker.ts';
 import {
   CHECK_MS_ALARMED,
@@ -13,6 +14,8 @@ import {
   diskOf,
   watchDisk,
 } from '../../../gateways/disk-alarm.ts';
+import { startEmbedded } from '../../support/embedded-warren.ts';
+import { eventually } from '../../support/eventually.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { recordedLog } from '../../support/recorded-log.ts';
 
@@ -172,6 +175,53 @@ describe('the disk alarm', () => {
     const { state, alarms, clock } = await scene(0, { freeBytes: 0 });
     expect(await alarms()).toEqual([]);
     expect([clock.timerCount, state.looks]).toEqual([0, 0]);
+  });
+});
+
+describe('over a socket', () => {
+  it('publishers wait and are told why, consumers go on, until there is room', async () => {
+    const warren = await startEmbedded();
+    onTestFinished(() => warren.close());
+    const { administration } = warren;
+    const clock = new ManualClock();
+    const space = { freeBytes: TOTAL_BYTES, totalBytes: TOTAL_BYTES };
+    const { log } = recordedLog();
+    await watchDisk({ administration, freeLimit: LIMIT_BYTES, disk: { look: async () => space }, log, clock });
+    const fill = async (freeBytes: number): Promise<void> => {
+      space.freeBytes = freeBytes;
+      clock.advance(CHECK_MS_MAX);
+      await eventually(async () => expect(await administration.alarms()).toEqual(freeBytes === 0 ? ['disk'] : []));
+    };
+
+    const url = `amqp://${warren.host}:${warren.port}`;
+    const [publisher, consumer] = [await connect(url), await connect(url)];
+    const said: string[] = [];
+    publisher.on('blocked', (reason) => said.push(reason)).on('unblocked', () => said.push('unblocked'));
+    const channel = await publisher.createConfirmChannel();
+    await channel.assertQueue('q');
+    channel.sendToQueue('q', Buffer.from('before'));
+    await channel.waitForConfirms();
+
+    await fill(0);
+    channel.sendToQueue('q', Buffer.from('held back'));
+    await eventually(() => expect(said).toEqual(['low on disk']));
+    const received: string[] = [];
+    const consuming = await consumer.createChannel();
+    await consuming.consume('q', (message) => {
+      if (message === null) return;
+      received.push(message.content.toString());
+      consuming.ack(message);
+    });
+    await eventually(() => expect(received).toEqual(['before']));
+    await consuming.checkQueue('q');
+    expect(received).toEqual(['before']);
+
+    await fill(TOTAL_BYTES);
+    await eventually(() => expect(said).toEqual(['low on disk', 'unblocked']));
+    await channel.waitForConfirms();
+    await eventually(() => expect(received).toEqual(['before', 'held back']));
+    await publisher.close();
+    await consumer.close();
   });
 });
 

@@ -1,10 +1,11 @@
 /** The process and its data folder, as a user has them: started, ended and killed, with amqplib as the client. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ChannelModel, type ConfirmChannel, connect, type GetMessage } from 'amqplib';
 import { afterEach, describe, expect, it } from 'vitest';
 import { eventually } from '../../support/eventually.ts';
+import { warrenCommand } from '../../support/warren-command.ts';
 import { WarrenProcess, type WarrenProcessOptions } from '../../support/warren-process.ts';
 
 const processes: WarrenProcess[] = [];
@@ -186,6 +187,60 @@ describe('a data folder', () => {
     const { code, msg } = await failed(dataDir, [`--amqp-port=${other.door('amqp').port}`]);
     expect([code, msg]).toEqual([1, expect.stringContaining('is in use by another program')]);
     await end(await start(dataDir));
+  });
+});
+
+describe('a damaged data folder', () => {
+  /** A folder with ten messages, of which one in the middle has a flipped bit. */
+  async function damaged(): Promise<{ dataDir: string; segment: string }> {
+    const dataDir = temporaryFolder();
+    const warren = await start(dataDir);
+    const { channel } = await dial(warren);
+    await channel.assertQueue('q', { durable: true });
+    for (let number = 0; number < 10; number += 1) {
+      channel.sendToQueue('q', Buffer.from(`message ${number}`), PERSISTENT);
+      await channel.waitForConfirms();
+    }
+    await end(warren);
+    const segment = join(dataDir, 'log', readdirSync(join(dataDir, 'log'))[0] ?? '');
+    const octets = readFileSync(segment);
+    const at = octets.indexOf('message 5');
+    octets[at] = (octets[at] ?? 0) ^ 1;
+    writeFileSync(segment, octets);
+    return { dataDir, segment };
+  }
+
+  it('keeps the process from starting: it says where, what was there and what to do', async () => {
+    const { dataDir, segment } = await damaged();
+    const before = readFileSync(segment);
+    const { code, msg } = await failed(dataDir);
+    expect(code).toBe(1);
+    expect(msg).toContain(`${segment}, octet `);
+    expect(msg).toContain('it held 1 message');
+    expect(msg).toContain('--recover salvage');
+    expect(readFileSync(segment)).toEqual(before);
+  });
+
+  it('is salvaged when told so: what is intact is there, and the log says what is missing', async () => {
+    const { dataDir, segment } = await damaged();
+    const warren = await start(dataDir, { flags: ['--recover=salvage'] });
+    expect(warren.log).toContainEqual(expect.objectContaining({ level: 50, msg: expect.stringContaining(segment) }));
+    const messages = contents(await drain((await dial(warren)).channel, 'q'));
+    expect(messages).toEqual([0, 1, 2, 3, 4, 6, 7, 8, 9].map((number) => `message ${number}`));
+    expect(readdirSync(dataDir)).toContainEqual(expect.stringMatching(/^damaged-/));
+  });
+
+  it('can be looked at: an export has what a salvage would leave, and changes nothing', async () => {
+    const { dataDir } = await damaged();
+    const names = readdirSync(dataDir, { recursive: true }).filter((name) => name !== 'lock');
+    const refused = await warrenCommand(['export', '--data-dir', dataDir]);
+    expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('is damaged') });
+    const words = ['export', '--data-dir', dataDir, '--messages=q', '--recover=salvage'];
+    const { code, stdout, stderr } = await warrenCommand(words);
+    expect([code, stderr]).toEqual([0, expect.stringContaining('it held 1 message')]);
+    expect(stdout.trimEnd().split('\n')).toHaveLength(11);
+    expect(readdirSync(dataDir, { recursive: true }).filter((name) => name !== 'lock')).toEqual(names);
+    expect((await failed(dataDir)).code).toBe(1);
   });
 });
 

@@ -1,7 +1,10 @@
 /** `warren import` into real data folders. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { eventually } from '../../support/eventually.ts';
+import { MAIN } from '../../support/warren-process.ts';
 import {
   bodies,
   channelOf,
@@ -15,6 +18,21 @@ import {
   sample,
   within,
 } from './sample-folder.ts';
+
+/** Octets in the log of a data folder. */
+function logBytes(dataDir: string): number {
+  const folder = join(dataDir, 'log');
+  return readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+}
+
+/** Begins an import and kills it when so many octets of it are in the log; answers what has ended it. */
+async function killImport(dataDir: string, file: string, bytes: number): Promise<NodeJS.Signals | null> {
+  const child = spawn(process.execPath, [MAIN, 'import', '--data-dir', dataDir, file], { stdio: 'ignore' });
+  const ended = new Promise<NodeJS.Signals | null>((resolve) => child.once('exit', (_, signal) => resolve(signal)));
+  await eventually(() => expect(logBytes(dataDir)).toBeGreaterThan(bytes), { timeoutMs: 10_000, everyMs: 1 });
+  child.kill('SIGKILL');
+  return ended;
+}
 
 describe('warren import', () => {
   it('makes in another folder what was in the first, to the octet', async () => {
@@ -191,6 +209,36 @@ describe('warren import', () => {
       writeFileSync(file, archive({ queues }, message()).slice(0, -9));
       expect((await imported(dataDir, file)).code).toBe(1);
       expect(existsSync(dataDir)).toBe(false);
+    });
+
+    it('changes nothing when it is killed on the way', async () => {
+      const dataDir = fresh('data');
+      await within(dataDir, async (broker) => {
+        const channel = await channelOf(broker);
+        await channel.declareQueue({ queue: 'q', durable: true });
+        put(channel, 'q', 'before');
+      });
+      const count = 20_000;
+      const body = Buffer.alloc(1024, 'x').toString('base64');
+      const file = fresh('archive.jsonl');
+      writeFileSync(
+        file,
+        archive({ queues: [...queues, { ...queues[0], name: 'new' }] }, ...new Array(count).fill(message({ body }))),
+      );
+      expect(await killImport(dataDir, file, 3 * 1024 * 1024)).toBe('SIGKILL');
+      await within(dataDir, async (broker) => {
+        expect((await broker.snapshot('/')).queues.map(({ name, messagesReady }) => [name, messagesReady])).toEqual([
+          ['q', 1],
+        ]);
+      });
+      // Told again, it does all of it.
+      expect(await imported(dataDir, file)).toMatchObject({ code: 0 });
+      await within(dataDir, async (broker) => {
+        expect((await broker.snapshot('/')).queues.map(({ name, messagesReady }) => [name, messagesReady])).toEqual([
+          ['q', count + 1],
+          ['new', 0],
+        ]);
+      });
     });
 
     it('and of a folder that a broker has open', async () => {
