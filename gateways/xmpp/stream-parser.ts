@@ -61,6 +61,8 @@ export class StreamParser {
     this.#stanzaBytesMax = limits.stanzaBytesMax;
     const parser = this.#saxes;
     parser.on('error', (error) => {
+      // What was complete before the fault counts; an element that its closing tag does not fit was not.
+      if (!/unexpected close tag/.test(error.message)) this.#deliver();
       throw malformed(error.message);
     });
     parser.on('xmldecl', ({ encoding, version }) => {
@@ -69,10 +71,11 @@ export class StreamParser {
         throw new StreamError('unsupported-encoding', 'UTF-8 only');
       }
     });
-    parser.on('doctype', () => restricted('a DOCTYPE'));
-    parser.on('comment', () => restricted('a comment'));
-    parser.on('processinginstruction', () => restricted('a processing instruction'));
+    parser.on('doctype', () => this.#refuse('a DOCTYPE'));
+    parser.on('comment', () => this.#refuse('a comment'));
+    parser.on('processinginstruction', () => this.#refuse('a processing instruction'));
     parser.on('opentagstart', () => {
+      this.#deliver();
       this.#attributeCount = 0;
       if (this.#depth > DEPTH_MAX) throw new StreamError('policy-violation', `deeper than ${DEPTH_MAX} elements`);
     });
@@ -133,6 +136,11 @@ export class StreamParser {
     if (this.#stopped) throw new StopSignal();
   }
 
+  #refuse(what: string): never {
+    this.#deliver();
+    throw new StreamError('restricted-xml', `${what} is not allowed in a stream`);
+  }
+
   #onOpen(tag: SaxesTagNS): void {
     this.#deliver();
     const growing = {
@@ -178,10 +186,6 @@ export class StreamParser {
 
 /** Leaves `saxes` in the middle of a chunk. */
 class StopSignal extends Error {}
-
-function restricted(what: string): never {
-  throw new StreamError('restricted-xml', `${what} is not allowed in a stream`);
-}
 
 function malformed(message: string): StreamError {
   const isForbidden = /undefined entity|doctype/.test(message);
