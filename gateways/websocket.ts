@@ -63,8 +63,8 @@ const ALPN_HTTP = 'http/1.1';
 /** An HTTP connection that has not become anything else yet. */
 interface HttpConnection {
   readonly peer: PeerAddress;
-  /** Requests that have not been answered to their end. */
-  pending: number;
+  /** Of requests that have not been answered to their end. */
+  readonly pending: Set<ServerResponse>;
   /** Ends a connection on which no request comes to the end of its head in time. */
   timer: NodeJS.Timeout | undefined;
 }
@@ -133,7 +133,7 @@ class WebSocketGateway implements Gateway {
   async close(): Promise<void> {
     this.stopAccepting();
     this.#closing = true;
-    for (const [socket, { pending }] of this.#connections) if (pending === 0) socket.destroy();
+    for (const [socket, { pending }] of this.#connections) if (pending.size === 0) socket.destroy();
     for (const door of this.#httpDoors) door.close?.();
     const timer = setTimeout(() => {
       for (const socket of this.#connections.keys()) socket.destroy();
@@ -150,7 +150,7 @@ class WebSocketGateway implements Gateway {
       door.accept(transport, agreed);
       return;
     }
-    const connection: HttpConnection = { peer, pending: 0, timer: undefined };
+    const connection: HttpConnection = { peer, pending: new Set(), timer: undefined };
     this.#connections.set(socket, connection);
     this.#awaitHead(socket, connection, this.#options.handshakeTimeoutMs);
     socket.once('close', () => this.#forget(socket));
@@ -231,9 +231,12 @@ class WebSocketGateway implements Gateway {
     const { socket } = request;
     const connection = this.#connections.get(socket);
     if (connection) {
-      connection.pending += 1;
+      connection.pending.add(response);
       clearTimeout(connection.timer);
-      response.once('close', () => this.#onAnswered(socket, connection));
+      response.once('close', () => {
+        connection.pending.delete(response);
+        this.#onAnswered(socket, connection);
+      });
     }
     if (this.#closing) response.shouldKeepAlive = false;
     const door = this.#httpDoors.find((candidate) => candidate.takes(request));
@@ -251,8 +254,7 @@ class WebSocketGateway implements Gateway {
   }
 
   #onAnswered(socket: Duplex, connection: HttpConnection): void {
-    connection.pending -= 1;
-    if (connection.pending > 0 || this.#connections.get(socket) !== connection) return;
+    if (connection.pending.size > 0 || this.#connections.get(socket) !== connection) return;
     if (this.#closing) socket.end(() => socket.destroy());
     else this.#awaitHead(socket, connection, KEEP_ALIVE_TIMEOUT_MS + this.#options.handshakeTimeoutMs);
   }
@@ -262,7 +264,8 @@ class WebSocketGateway implements Gateway {
     this.#logClientError(connection?.peer, error);
     const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
     // Not into the middle of another answer.
-    if (socket.writable && !connection?.pending) refuse(socket, status, this.#invitation);
+    const hasBegun = [...(connection?.pending ?? [])].some(({ headersSent }) => headersSent);
+    if (socket.writable && !hasBegun) refuse(socket, status, this.#invitation);
     else socket.destroy();
   }
 

@@ -10,7 +10,7 @@ import { createMessage, type Message } from '../../broker/message.ts';
 import type { Broker, Channel, Connection, Principal } from '../../broker/port.ts';
 import { hostPort, type PeerAddress } from '../gateway.ts';
 import { Ask } from './ask.ts';
-import { announcedLength, readBody } from './body.ts';
+import { announcedLength, peekBody, readBody } from './body.ts';
 import { RHTTP_EXCHANGE } from './claim.ts';
 import type { Claims } from './claims.ts';
 import { asHttpError, HttpError } from './http-error.ts';
@@ -87,11 +87,8 @@ export class Asking {
     response: ServerResponse,
     requestingClient: string,
   ): Promise<void> {
-    const { streamBytesMin } = this.#options;
-    const length = announcedLength(request);
-    const isLarge = length === undefined || length >= streamBytesMin;
-    if (isLarge && principal === undefined && this.#stream(ask, request, response, requestingClient)) return;
-    const body = await readBody(request, response, this.#options);
+    const body = await this.#read(ask, principal, request, response, requestingClient);
+    if (body === undefined) return;
     if (ask.gone) return;
     ask.request = { head: ask.head, body };
     const { channel, alarmed } = await this.#channelOf(principal);
@@ -104,13 +101,34 @@ export class Asking {
     channel.publish(this.#messageOf(ask, encodeRequest(ask.head, body), requestingClient, waitMs), true);
   }
 
-  /** A large body goes straight to a server that is free and can take it as it comes; nobody waits before it then. */
-  #stream(ask: Ask, request: IncomingMessage, response: ServerResponse, requestingClient: string): boolean {
+  /**
+   * The whole body; undefined when a server has taken the request and reads it as it comes. That is so for a large body,
+   * or one that is long in coming, when somebody is free: nobody waits before it then.
+   */
+  async #read(
+    ask: Ask,
+    principal: Principal | undefined,
+    request: IncomingMessage,
+    response: ServerResponse,
+    requestingClient: string,
+  ): Promise<Buffer | undefined> {
+    const { streamBytesMin, streamAfterMs } = this.#options;
+    const length = announcedLength(request);
+    const isLarge = length === undefined || length >= streamBytesMin;
+    const crews = [...(this.#claims.get(ask.name)?.crews.values() ?? [])];
+    if (isLarge && principal === undefined && crews.some((crew) => crew.canStream)) {
+      const whole = await peekBody(request, response, streamBytesMin, streamAfterMs);
+      if (whole !== undefined) return whole;
+      if (this.#stream(ask, request, requestingClient)) return undefined;
+    }
+    return readBody(request, response, this.#options);
+  }
+
+  #stream(ask: Ask, request: IncomingMessage, requestingClient: string): boolean {
     const crews = this.#claims.get(ask.name)?.crews.values() ?? [];
     for (const crew of crews) {
       this.#claims.asks.set(ask.id, ask);
       if (crew.serveStream({ head: ask.head, body: request }, ask, requestingClient)) {
-        if (request.headers.expect !== undefined) response.writeContinue();
         this.#watch(ask, request);
         return true;
       }

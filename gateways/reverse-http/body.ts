@@ -27,8 +27,59 @@ export async function readBody(
   const length = announcedLength(request);
   if (length === 0) return NOTHING;
   if (length !== undefined && length > limits.bodyBytesMax) throw tooLarge(limits);
-  if (request.headers.expect?.toLowerCase() === '100-continue') response.writeContinue();
+  sayContinue(request, response);
   return collect(request, limits);
+}
+
+const continued = new WeakSet<IncomingMessage>();
+
+/** Asks a client that waits for it to send the body. [RFC 9110 §10.1.1] */
+function sayContinue(request: IncomingMessage, response: ServerResponse): void {
+  if (request.headers.expect?.toLowerCase() !== '100-continue' || continued.has(request)) return;
+  continued.add(request);
+  response.writeContinue();
+}
+
+/**
+ * Waits until the body is over, or has `bytes` octets, or `milliseconds` have passed. The body if it is over; else
+ * undefined, and the request gives all of it from the beginning. Throws HttpError 400 for one that breaks off.
+ */
+export function peekBody(
+  request: IncomingMessage,
+  response: ServerResponse,
+  bytes: number,
+  milliseconds: number,
+): Promise<Buffer | undefined> {
+  sayContinue(request, response);
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let seen = 0;
+    const stop = (): void => {
+      clearTimeout(timer);
+      request.off('data', onData).off('end', onEnd).off('close', onClose);
+    };
+    const hand = (): void => {
+      stop();
+      request.pause();
+      if (seen > 0) request.unshift(Buffer.concat(chunks, seen));
+      resolve(undefined);
+    };
+    const timer = setTimeout(hand, milliseconds);
+    const onData = (chunk: Buffer): void => {
+      chunks.push(chunk);
+      seen += chunk.length;
+      if (seen >= bytes && !request.complete) hand();
+    };
+    const onEnd = (): void => {
+      stop();
+      resolve(Buffer.concat(chunks, seen));
+    };
+    const onClose = (): void => {
+      stop();
+      reject(new HttpError(400, 'the body broke off'));
+    };
+    request.on('data', onData).on('end', onEnd).on('close', onClose);
+  });
 }
 
 const NOTHING = Buffer.alloc(0);

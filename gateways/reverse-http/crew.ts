@@ -94,6 +94,11 @@ export class Crew {
     return this.#freeSlots;
   }
 
+  /** Is somebody free who can take a body that is still coming? */
+  get canStream(): boolean {
+    return !this.#ended && this.#leastBusy((server) => server.streams) !== undefined;
+  }
+
   get serverCount(): number {
     return this.#posts.size;
   }

@@ -32,6 +32,8 @@ export interface ReverseHttpOptions {
   readonly bodyBytesMax?: number;
   /** Bodies from this size on stream where a reversed connection is free. */
   readonly streamBytesMin?: number;
+  /** How long a body may be in coming before it is streamed although it is small so far. */
+  readonly streamAfterMs?: number;
   /** Requests at a time on one HTTP/2 connection, unless its server wants fewer. */
   readonly streamsMax?: number;
   /** Requests in one `application/http` pipeline. */
@@ -72,6 +74,7 @@ export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {
     bodyIdleMs: 30_000,
     bodyBytesMax: OPTIONS.reverseHttpBodyBytesMax.default,
     streamBytesMin: 64 * 1024,
+    streamAfterMs: 100,
     streamsMax: 100,
     pipelineMax: 16,
     relayAllow: OPTIONS.reverseHttpRelayAllow.default,

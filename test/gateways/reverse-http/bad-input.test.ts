@@ -1,0 +1,240 @@
+/** What strangers send, each on a real socket: nothing of it stays in a queue, and nobody else suffers from it. */
+import { once } from 'node:events';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createMessage } from '../../../broker/message.ts';
+import { eventually } from '../../support/eventually.ts';
+import { ptthApplication } from './application.ts';
+import { answer, GUEST, poll, Scene } from './scene.ts';
+
+let scene: Scene;
+
+beforeEach(async () => {
+  scene = await Scene.open({ bodyIdleMs: 100, bodyBytesMax: 100_000, replyTimeoutMs: 2000 });
+});
+
+afterEach(() => scene.close());
+
+/** Claims foo, and says what its application would have seen. */
+async function watch(): Promise<string[]> {
+  const seen: string[] = [];
+  await ptthApplication(scene, 'foo', (request, response) => {
+    seen.push(`${request.method} ${request.url}`);
+    response.end('fine');
+  });
+  return seen;
+}
+
+const head = (...lines: string[]): string => `${lines.join('\r\n')}\r\n\r\n`;
+
+describe('a request that two readers could read in two ways', () => {
+  it.each([
+    [
+      'a length and chunks',
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 4', 'Transfer-Encoding: chunked')}0\r\n\r\nGET /http/foo/smuggled HTTP/1.1\r\nHost: h\r\n\r\n`,
+    ],
+    [
+      'chunks and a length',
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked', 'Content-Length: 4')}0\r\n\r\n`,
+    ],
+    ['two lengths', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 4', 'Content-Length: 5')}abcde`],
+    [
+      'the same length twice',
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 4', 'Content-Length: 4')}abcd`,
+    ],
+    ['a length list', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 4, 4')}abcd`],
+    ['a signed length', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: +4')}abcd`],
+    ['bare line feeds', 'GET /http/foo/ HTTP/1.1\nHost: h\n\n'],
+    ['a bare carriage return', head('GET /http/foo/ HTTP/1.1', 'Host: h', 'A: b\rC: d')],
+    ['a folded line', head('GET /http/foo/ HTTP/1.1', 'Host: h', 'A: b', ' c')],
+    ['a space before the colon', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length : 4')}abcd`],
+    [
+      'an unknown transfer encoding',
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: xchunked')}0\r\n\r\n`,
+    ],
+    [
+      'chunks that are not last',
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked, identity')}0\r\n\r\n`,
+    ],
+    ['chunks in HTTP/1.0', `${head('POST /http/foo/ HTTP/1.0', 'Host: h', 'Transfer-Encoding: chunked')}0\r\n\r\n`],
+    ['two hosts', head('GET /http/foo/ HTTP/1.1', 'Host: h', 'Host: i', 'Connection: close')],
+    ['no host', head('GET /http/foo/ HTTP/1.1')],
+    ['a NUL', head('GET /http/foo/ HTTP/1.1', 'Host: h', 'A: b\0c')],
+    [
+      'a chunk size that ends in a line feed',
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked')}4\nabcd\r\n0\r\n\r\n`,
+    ],
+  ])('is refused: %s', async (_name, octets) => {
+    const seen = await watch();
+    const answered = await scene.raw(octets);
+    expect(answered).toMatch(/^HTTP\/1\.1 400 /);
+    expect(answered).not.toContain('fine');
+    // None of it has come through, not even as a second request.
+    expect(await (await scene.fetch('/http/foo/next')).text()).toBe('fine');
+    expect(seen.filter((line) => line !== 'GET /http/foo/next' && !line.startsWith('POST /http/foo/'))).toEqual([]);
+    expect(seen).not.toContain('GET /http/foo/smuggled');
+    await eventually(async () => expect(await scene.depth('rhttp.foo')).toBe(0));
+  });
+});
+
+describe('sizes', () => {
+  it.each([
+    ['a field', head('GET /http/foo/ HTTP/1.1', 'Host: h', `A: ${'x'.repeat(20_000)}`)],
+    [
+      'the fields together',
+      head('GET /http/foo/ HTTP/1.1', 'Host: h', ...Array.from({ length: 400 }, (_, n) => `A-${n}: ${'x'.repeat(50)}`)),
+    ],
+    ['the target', head(`GET /http/foo/${'x'.repeat(20_000)} HTTP/1.1`, 'Host: h')],
+  ])('431 for a head over the limit: %s', async (_name, octets) => {
+    expect(await scene.raw(octets)).toMatch(/^HTTP\/1\.1 431 /);
+  });
+
+  it.each([
+    ['/reversehttp', 64 * 1024],
+    ['/exchange/amq.topic/k', 100_000],
+    ['/cap', 4096],
+  ])('413 for a body over the limit of %s', async (path, max) => {
+    const post = (length: number) =>
+      scene.raw(
+        head(`POST ${path} HTTP/1.1`, 'Host: h', `Authorization: ${GUEST.Authorization}`, `Content-Length: ${length}`),
+      );
+    expect(await post(max + 1)).toMatch(/^HTTP\/1\.1 413 /);
+  });
+
+  it('413 for a reply over the limit', async () => {
+    const { first } = await scene.claim({ name: 'foo' });
+    const asked = scene.fetch('/http/foo/');
+    await (await scene.fetch(first)).text();
+    expect((await scene.fetch(first, { method: 'POST', body: 'x'.repeat(100_001) })).status).toBe(413);
+    expect((await scene.fetch(first, { method: 'POST', body: answer('small') })).status).toBe(202);
+    expect(await (await asked).text()).toBe('small');
+  });
+});
+
+describe('slowness', () => {
+  it('ends the connection of a head that does not come', async () => {
+    await scene.close();
+    scene = await Scene.open({}, { handshakeTimeoutMs: 50 });
+    expect(await scene.raw('GET /http/foo/ HTTP/1.1\r\nHost: h\r\nA:')).toBe('');
+  });
+
+  it('408 for a body that does not come, wherever it goes', async () => {
+    await scene.claim({ name: 'foo' });
+    const { first } = await scene.claim({ name: 'bar' });
+    const paths = ['/http/foo/', '/reversehttp', '/exchange/amq.topic/k', '/cap', new URL(first).pathname];
+    const answers = await Promise.all(
+      paths.map((path) =>
+        scene.raw(
+          `${head(`POST ${path} HTTP/1.1`, 'Host: h', `Authorization: ${GUEST.Authorization}`, 'Content-Length: 9')}abc`,
+        ),
+      ),
+    );
+    for (const answered of answers) expect(answered).toMatch(/^HTTP\/1\.1 408 /);
+    expect(await scene.depth('rhttp.foo')).toBe(0);
+  });
+
+  it('frees the server of a request whose body stops coming', async () => {
+    await scene.close();
+    scene = await Scene.open({ bodyIdleMs: 100, unavailableAfterMs: 50, replyTimeoutMs: 5000, closeTimeoutMs: 50 });
+    await ptthApplication(scene, 'foo', (request, response) => request.pipe(response));
+    const answered = await scene.raw(
+      head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 1000000').replace('foo/', 'foo/slow'),
+    );
+    expect(answered).toMatch(/^HTTP\/1\.1 504 |^HTTP\/1\.1 200 /);
+    await eventually(async () => expect((await scene.overview()).busy).toBe(0));
+  });
+
+  it('leaves a client that does not read its answer', async () => {
+    await ptthApplication(scene, 'foo', (_request, response) => {
+      const fill = (): void => {
+        while (!response.destroyed && response.write(Buffer.alloc(64 * 1024)));
+      };
+      response.on('drain', fill);
+      fill();
+    });
+    const socket = await scene.dial(head('GET /http/foo/ HTTP/1.1', 'Host: h'));
+    socket.pause();
+    const closed = once(socket, 'close');
+    await eventually(async () => expect((await scene.overview()).busy).toBe(0), { timeoutMs: 8000 });
+    socket.resume();
+    await closed;
+  });
+});
+
+describe('going away', () => {
+  it.each([
+    ['in the head', 'POST /http/foo/ HTTP/1.1\r\nHo'],
+    ['before the body', head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 9')],
+    ['in the body', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 9')}abc`],
+    ['in a chunk', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked')}5\r\nab`],
+    ['before the answer', head('GET /http/foo/hang HTTP/1.1', 'Host: h')],
+  ])('%s leaves nothing behind', async (_name, octets) => {
+    await ptthApplication(scene, 'foo', (request, response) => {
+      request.resume();
+      if (request.url?.endsWith('hang') === false) response.end('fine');
+    });
+    const socket = await scene.dial(octets);
+    // Another request has been through: what came before it has been read.
+    expect((await scene.fetch('/reversehttp', { headers: GUEST })).status).toBe(200);
+    socket.destroy();
+    await eventually(async () => {
+      expect(await scene.depth('rhttp.foo')).toBeLessThanOrEqual(1);
+      expect((await scene.overview()).busy).toBeLessThanOrEqual(1);
+    });
+    const { first } = await scene.claim({ name: 'bar' });
+    const polled = poll(scene, first, () => answer('bar'));
+    expect(await (await scene.fetch('/http/bar/')).text()).toBe('bar');
+    await polled;
+  });
+
+  it.each([
+    ['a claim', 'POST /reversehttp HTTP/1.1'],
+    ['a publish', 'POST /exchange/amq.topic/k HTTP/1.1'],
+  ])('in the middle of %s changes nothing', async (_name, line) => {
+    const socket = await scene.dial(
+      `${head(line, 'Host: h', `Authorization: ${GUEST.Authorization}`, 'Content-Length: 8')}name=`,
+    );
+    expect((await scene.fetch('/reversehttp', { headers: GUEST })).status).toBe(200);
+    socket.destroy();
+    expect(await scene.depth('rhttp.')).toBeUndefined();
+  });
+});
+
+describe('messages that are no requests', () => {
+  it('are answered 400 to whoever sent them, and cost no server', async () => {
+    await watch();
+    const channel = await scene.channel();
+    const replies: string[] = [];
+    await channel.consume(
+      { queue: 'amq.rabbitmq.reply-to', noAck: true },
+      { onDeliver: ({ body }) => replies.push(Buffer.from(body).toString()) },
+    );
+    for (const body of [
+      '',
+      'no request',
+      'GET / HTTP/1.1\r\n\r\n',
+      'POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx',
+    ]) {
+      const properties = { replyTo: 'amq.rabbitmq.reply-to', correlationId: 'c' };
+      channel.publish(createMessage({ exchange: 'amq.rhttp', routingKey: 'foo', body, properties }));
+    }
+    await eventually(() => expect(replies).toHaveLength(4));
+    for (const reply of replies) expect(reply).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+    expect(await (await scene.fetch('/http/foo/')).text()).toBe('fine');
+  });
+
+  it('cannot have the door write where their server may not', async () => {
+    const { administration } = scene.broker;
+    await administration.putUser({ name: 'anna', password: 'x' });
+    await administration.setPermission({ vhost: '/', user: 'anna', configure: '^rhttp', write: '', read: '^rhttp' });
+    const Authorization = `Basic ${Buffer.from('anna:x').toString('base64')}`;
+    const { first } = await scene.claim({ name: 'foo' }, { Authorization });
+    const channel = await scene.channel();
+    await channel.declareQueue({ queue: 'private' });
+    const polled = poll(scene, first, () => answer('secret'));
+    const properties = { replyTo: 'private' };
+    const body = 'GET / HTTP/1.0\r\n\r\n';
+    channel.publish(createMessage({ exchange: 'amq.rhttp', routingKey: 'foo', body, properties }));
+    await polled;
+    expect(await scene.depth('private')).toBe(0);
+  });
+});
