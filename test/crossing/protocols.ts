@@ -1,0 +1,6 @@
+/** Every protocol of the crossing matrix: a row and a column each. */
+import { AMQP } from './amqp.ts';
+import type { Protocol } from './protocol.ts';
+import { STOMP } from './stomp.ts';
+
+export const PROTOCOLS: readonly Protocol[] = [AMQP, STOMP];
