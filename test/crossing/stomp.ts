@@ -109,7 +109,7 @@ async function open(port: number): Promise<Peer> {
       client.subscribe({ destination: `/queue/${name}`, ack: 'auto' }, (error, message) => {
         if (!error) void bodyOf(message).then((octets) => replies.add(octets.toString()));
       });
-      await send(`/queue/${queue}`, Buffer.from(body), { replyTo: name });
+      await send(destinationOf({ queue }), Buffer.from(body), { replyTo: name });
       return replies.take();
     },
     close: () => new Promise((resolve, reject) => client.disconnect((error) => (error ? reject(error) : resolve()))),
