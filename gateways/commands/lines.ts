@@ -43,14 +43,44 @@ function decode(decoder: TextDecoder, chunk: Uint8Array | undefined): string {
   }
 }
 
-/** Where lines go. */
-export interface LineSink {
-  /** Resolves when there is room for more. */
-  write(line: string): Promise<void>;
+/** Where lines go: packed, because a call of the system for each would take longer than all the rest. */
+export class LineSink {
+  readonly #stream: NodeJS.WritableStream;
+  readonly #finish: () => Promise<void>;
+  readonly #discard: () => Promise<void>;
+  #text = '';
+
+  /** `finish` after everything has been written, `discard` when it was in vain. */
+  constructor(stream: NodeJS.WritableStream, finish: () => Promise<void>, discard: () => Promise<void>) {
+    this.#stream = stream;
+    this.#finish = finish;
+    this.#discard = discard;
+  }
+
+  /** Undefined, or a promise that resolves when there is room for more. Rejects with the error of the system. */
+  write(line: string): Promise<void> | undefined {
+    this.#text += `${line}\n`;
+    return this.#text.length < CHUNK_BYTES ? undefined : this.#flush();
+  }
+
+  #flush(): Promise<void> {
+    const text = this.#text;
+    this.#text = '';
+    return new Promise((resolve, reject) => {
+      this.#stream.write(text, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
   /** Everything has been written, and is on disk as one. */
-  finish(): Promise<void>;
-  /** It was in vain; nothing is left. */
-  discard(): Promise<void>;
+  async finish(): Promise<void> {
+    await this.#flush();
+    await this.#finish();
+  }
+
+  /** Nothing is left of it. */
+  discard(): Promise<void> {
+    return this.#discard();
+  }
 }
 
 /**
@@ -62,18 +92,16 @@ export async function lineFile(path: string): Promise<LineSink> {
   await rm(partial, { force: true });
   const stream = createWriteStream(partial, { flags: 'wx', mode: 0o600, flush: true });
   await opened(stream);
-  return {
-    write: (line) => writeLine(stream, line),
-    async finish() {
-      stream.end();
-      await finished(stream);
-      await rename(partial, path);
-    },
-    async discard() {
-      stream.destroy();
-      await rm(partial, { force: true });
-    },
+  const finish = async (): Promise<void> => {
+    stream.end();
+    await finished(stream);
+    await rename(partial, path);
   };
+  const discard = async (): Promise<void> => {
+    stream.destroy();
+    await rm(partial, { force: true });
+  };
+  return new LineSink(stream, finish, discard);
 }
 
 function opened(stream: WriteStream): Promise<void> {
@@ -84,15 +112,6 @@ function opened(stream: WriteStream): Promise<void> {
 export function standardOutput(): LineSink {
   // Whoever reads may stop; the next write says so.
   process.stdout.on('error', () => {});
-  return {
-    write: (line) => writeLine(process.stdout, line),
-    finish: () => new Promise((resolve) => process.stdout.write('', () => resolve())),
-    discard: () => Promise.resolve(),
-  };
-}
-
-function writeLine(stream: NodeJS.WritableStream, line: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.write(`${line}\n`, (error) => (error ? reject(error) : resolve()));
-  });
+  const nothing = (): Promise<void> => Promise.resolve();
+  return new LineSink(process.stdout, nothing, nothing);
 }
