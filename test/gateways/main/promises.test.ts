@@ -7,7 +7,8 @@ import { expect, it, onTestFinished } from 'vitest';
 import { eventually } from '../../support/eventually.ts';
 import { WarrenProcess } from '../../support/warren-process.ts';
 
-const DOCUMENT = readFileSync(new URL('../../../docs/durability.md', import.meta.url), 'utf8');
+const ROOT = new URL('../../../', import.meta.url);
+const DOCUMENT = readFileSync(new URL('docs/durability.md', ROOT), 'utf8');
 const WAITS = ['its confirm', 'tx.commit-ok', 'nothing'] as const;
 const EVENTS = ['a consumer crashes', 'SIGTERM', 'kill -9'] as const;
 
@@ -105,6 +106,12 @@ async function isThere(connection: ChannelModel, scenario: Case): Promise<boolea
     return false;
   }
 }
+
+it('README.md has the same table', () => {
+  const [rows = ''] = /^\| message \| queue \|[\s\S]*?\n\n/m.exec(DOCUMENT) ?? [];
+  expect(rows.split('\n').length).toBeGreaterThan(5);
+  expect(readFileSync(new URL('README.md', ROOT), 'utf8')).toContain(rows);
+});
 
 it.each(EVENTS)('what survives is what the table says: %s', async (event) => {
   const dataDir = mkdtempSync(join(tmpdir(), 'warren-promises-'));
