@@ -55,10 +55,12 @@ export class Account implements SessionHost {
 
   /** A session for a stream. One that has the resource already ends. Throws StanzaError. */
   open(resource: string, stream: SessionStream, conflict: StreamError): Session {
-    this.#sessions.get(resource)?.end(conflict);
-    if (this.#sessions.size >= SESSIONS_MAX) throw new StanzaError('resource-constraint', 'too many resources');
+    const former = this.#sessions.get(resource);
+    if (former === undefined && this.#sessions.size >= SESSIONS_MAX)
+      throw new StanzaError('resource-constraint', 'too many resources');
     const session = new Session({ ...this.jid, resource }, this, stream);
     this.#sessions.set(resource, session);
+    former?.end(conflict);
     return session;
   }
 
@@ -68,7 +70,7 @@ export class Account implements SessionHost {
   }
 
   onEnded(session: Session): void {
-    this.#sessions.delete(session.jid.resource);
+    if (this.#sessions.get(session.jid.resource) === session) this.#sessions.delete(session.jid.resource);
     this.#becomeUnavailable(session, session.goodbye);
     if (this.#sessions.size === 0) this.#host.onEmpty();
   }

@@ -73,6 +73,8 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
   readonly #login: ClientLogin;
   readonly #management: ClientManagement;
   readonly #silence: SilenceWatch;
+  #principal: Principal | undefined;
+  /** From resource binding on. */
   #account: Account | undefined;
   #session: Session | undefined;
   #opened = false;
@@ -150,7 +152,7 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
       throw new StreamError('host-unknown', `users here are in the domain ${userDomain} (xmpp-user-domain)`);
     }
     if (this.#state === 'opening') this.#state = 'login';
-    this.#send(this.#account === undefined ? this.#login.features : FEATURES);
+    this.#send(this.#principal === undefined ? this.#login.features : FEATURES);
   }
 
   onElement(element: Element): void {
@@ -207,7 +209,7 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
   }
 
   onLoggedIn(principal: Principal): void {
-    this.#account = this.#host.account(principal);
+    this.#principal = principal;
     this.#state = 'binding';
     this.#wire.stanzaBytesMax = this.options.stanzaBytesMax;
     this.#wire.restart();
@@ -237,7 +239,8 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
   }
 
   #takeBinding(request: Element): void {
-    const account = this.#account as Account;
+    const account = this.#host.account(this.#principal as Principal);
+    this.#account = account;
     if (request.is('resume', ns.STREAM_MANAGEMENT)) {
       const session = account.resumable(request.attributes.previd ?? '');
       this.#management.resume(session, request, this, () => {

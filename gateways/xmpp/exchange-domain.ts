@@ -208,6 +208,18 @@ export class ExchangeDomain implements JidOwner {
     this.#options.inboxes.find(this.#directory.vhost, user)?.forgetKnower(contact);
     this.#send('unsubscribed', contact, user);
     this.#send('unsubscribe', contact, user);
+    // Only a queue that this door has made for him.
+    if (known !== undefined && this.#directory.bindingsTo(user).length === 0) this.#tidy(user);
+  }
+
+  #tidy(user: string): void {
+    this.#options.inboxes
+      .get(this.#directory, user)
+      .tidy()
+      .catch((error: unknown) => {
+        // Without the right to delete it, or in a shutdown, it stays.
+        if (stanzaErrorOf(error) === undefined) throw error;
+      });
   }
 
   /** Tells everybody who follows something here that it is there, and asks whether he is. */

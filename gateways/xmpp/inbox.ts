@@ -147,7 +147,7 @@ export class Inbox implements ConsumerEvents {
         const tag = this.#consumerTag;
         this.#consumerTag = undefined;
         await this.#channel?.cancel(tag);
-        await this.#deleteIfUnused();
+        await this.#deleteIfUnused(false);
       }
     }).catch((error: unknown) => this.#complain(error, 'cannot consume'));
   }
@@ -184,7 +184,8 @@ export class Inbox implements ConsumerEvents {
       if (bindings.length === 0) return false;
       const channel = await this.#open();
       for (const binding of bindings) await channel.unbind(binding);
-      await this.#deleteIfUnused();
+      // Whoever unsubscribes does not want what waits; chats that wait are another matter.
+      await this.#deleteIfUnused(!this.#host.keepsMessages);
       return true;
     });
   }
@@ -196,13 +197,13 @@ export class Inbox implements ConsumerEvents {
       .filter((one) => one.source === exchange && (bindingKey === undefined || one.bindingKey === bindingKey));
   }
 
-  /** After a binding was taken away by somebody else: the queue goes with the last. Rejects with BrokerError. */
+  /** After a binding was taken away by somebody else: an empty queue goes with the last. Rejects with BrokerError. */
   tidy(): Promise<void> {
-    return this.#inTurn(() => this.#deleteIfUnused());
+    return this.#inTurn(() => this.#deleteIfUnused(false));
   }
 
   /** Nothing is bound to it any more, and nobody but us consumes. */
-  async #deleteIfUnused(): Promise<void> {
+  async #deleteIfUnused(dropsMessages: boolean): Promise<void> {
     if (this.#host.directory.bindingsTo(this.queue).length > 0) return;
     const channel = await this.#open();
     try {
@@ -211,7 +212,7 @@ export class Inbox implements ConsumerEvents {
         this.#consumerTag = undefined;
         await channel.cancel(tag);
       }
-      await channel.deleteQueue(this.queue, { ifUnused: true, ...(this.#host.keepsMessages && { ifEmpty: true }) });
+      await channel.deleteQueue(this.queue, { ifUnused: true, ifEmpty: !dropsMessages });
     } catch (error) {
       if (!(error instanceof BrokerError) || error.kind !== 'precondition-failed') throw error;
       if (this.best !== undefined) await this.#consume();
