@@ -23,6 +23,8 @@ export interface WebSocketDoor {
   readonly subprotocols: readonly string[];
   /** Takes clients that ask for no subprotocol; one door at most. */
   readonly takesNone?: boolean;
+  /** Whether a client that asked for no subprotocol, and begins with `octets`, is one of this door's all the same. */
+  recognises?(octets: Uint8Array): boolean;
   /** Its protocol is text: clients may write text messages, and are answered in such. */
   readonly takesText?: boolean;
   /** A sentence for whoever comes with plain HTTP: how to come in by this door. */
@@ -191,10 +193,32 @@ class WebSocketGateway implements Gateway {
       return;
     }
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const stream = new WebSocketStream(webSocket, chosen.door.takesText);
+      const isNamed = chosen.subprotocol !== undefined;
+      const { doors } = this.#options;
+      const takesText = isNamed ? chosen.door.takesText : doors.some((door) => door.takesText && door.recognises);
+      const stream = new WebSocketStream(webSocket, takesText);
       this.#streams.add(stream);
       stream.duplex.once('close', () => this.#streams.delete(stream));
-      chosen.door.accept({ socket: stream.duplex, peer });
+      const transport = { socket: stream.duplex, peer };
+      if (isNamed || !doors.some((door) => door.recognises)) chosen.door.accept(transport);
+      else this.#awaitFirstOctets(transport, chosen.door);
+    });
+  }
+
+  /** A client that asked for no subprotocol: what it says first picks the door. */
+  #awaitFirstOctets(transport: Transport, otherwise: WebSocketDoor): void {
+    const { socket } = transport;
+    const ignore = (): void => {};
+    const timer = setTimeout(() => socket.destroy(), this.#options.handshakeTimeoutMs);
+    socket.once('close', () => clearTimeout(timer)).on('error', ignore);
+    socket.once('data', (octets: Buffer) => {
+      clearTimeout(timer);
+      socket.pause();
+      socket.unshift(octets);
+      const door = this.#options.doors.find((candidate) => candidate.recognises?.(octets)) ?? otherwise;
+      door.accept(transport);
+      socket.off('error', ignore);
+      socket.resume();
     });
   }
 
@@ -217,7 +241,7 @@ class WebSocketGateway implements Gateway {
   #choose(offered: ReadonlySet<string>): { door: WebSocketDoor; subprotocol?: string } | undefined {
     const { doors } = this.#options;
     if (offered.size === 0) {
-      const door = doors.find((candidate) => candidate.takesNone);
+      const door = doors.find((candidate) => candidate.takesNone) ?? doors.find((candidate) => candidate.recognises);
       return door && { door };
     }
     for (const subprotocol of offered) {

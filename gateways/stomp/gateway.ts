@@ -6,6 +6,10 @@ import type { WebSocketDoor } from '../websocket.ts';
 import { StompConnection } from './connection.ts';
 import { resolveOptions, type StompOptions } from './options.ts';
 
+/** A client's first frame, which may have line ends before it. */
+const BEGINNING = /^[\r\n]*(CONNECT|STOMP)\r?\n/;
+const BEGINNING_BYTES = 32;
+
 export type StompGatewayOptions = StompOptions & ListenerOptions;
 
 /** Lets one peer in, whatever its transport; the connection lives and ends by itself. */
@@ -18,6 +22,8 @@ export function stompWebSocketDoor(broker: Broker, options: StompOptions = {}): 
   return {
     subprotocols: ['v12.stomp', 'v11.stomp', 'v10.stomp'],
     takesText: true,
+    // COMPAT: RabbitMQ's Web STOMP takes clients that name no subprotocol, so there are such (stompjs's Stomp.over).
+    recognises: (octets) => BEGINNING.test(Buffer.from(octets.subarray(0, BEGINNING_BYTES)).toString('latin1')),
     invitation: 'For STOMP connect to /ws with the subprotocol "v12.stomp", for instance with @stomp/stompjs.',
     accept: (transport) => acceptStomp(broker, transport, options),
   };

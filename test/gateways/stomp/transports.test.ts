@@ -6,6 +6,7 @@ import { WebSocket } from 'ws';
 import { createBroker } from '../../../broker/broker.ts';
 import { createMessage } from '../../../broker/message.ts';
 import type { Broker } from '../../../broker/port.ts';
+import { amqpWebSocketDoor } from '../../../gateways/amqp/gateway.ts';
 import type { Gateway } from '../../../gateways/gateway.ts';
 import { SILENT_LOG } from '../../../gateways/log.ts';
 import { startStompGateway, stompWebSocketDoor } from '../../../gateways/stomp/gateway.ts';
@@ -212,6 +213,28 @@ describe('WebSocket', () => {
   it('a page of another origin is refused', async () => {
     await expect(open('v12.stomp', { origin: 'https://evil.example' })).rejects.toThrow('403');
     await open('v12.stomp', { origin: 'http://localhost:8080' });
+  });
+
+  it('who names no subprotocol is known by the first frame', async () => {
+    for (const first of [LOGIN.toString(), Buffer.concat([Buffer.from('\n'), LOGIN])]) {
+      const { socket, received } = await open([]);
+      socket.send(first);
+      await eventually(() => expect(received[0]?.text).toMatch(/^CONNECTED/));
+      expect(received[0]?.isBinary).toBe(typeof first !== 'string');
+    }
+  });
+
+  it('an AMQP client that names none is no STOMP client', async () => {
+    const both = [amqpWebSocketDoor(broker), stompWebSocketDoor(broker)];
+    const other = await startWebSocketGateway({ ...LISTENER, doors: both, origins: [], messageBytesMax: 1000 });
+    opened.push(() => other.close());
+    const socket = new WebSocket(`ws://127.0.0.1:${other.addresses[0]?.port}/ws`);
+    opened.push(() => socket.terminate());
+    await once(socket, 'open');
+    socket.send(Buffer.from('AMQP\0\0\x09\x01', 'latin1'));
+    const [answer] = await once(socket, 'message');
+    expect(Buffer.from(answer).subarray(0, 1)).toEqual(Buffer.of(1));
+    expect(Buffer.from(answer).toString('latin1')).toContain('PLAIN');
   });
 
   it.each(['v13.stomp', 'mqtt'])('the subprotocol %s is refused', async (subprotocol) => {
