@@ -5,7 +5,7 @@ import { commandItems, commandTitle, serveCommand } from './commands.ts';
 import type { Element } from './element.ts';
 import type { DomainServices } from './exchange-domain.ts';
 import type { Jid } from './jid.ts';
-import { COMMANDS, DATA_FORM, PUBSUB } from './namespaces.ts';
+import { COMMANDS, DATA_FORM, PUBSUB, PUBSUB_OWNER } from './namespaces.ts';
 import { PUBSUB_FEATURES, servePubsub } from './pubsub.ts';
 import { infoNode, infoReply, itemsNode, itemsReply, serveInfo } from './server-info.ts';
 import { StanzaError } from './stanza-error.ts';
@@ -45,7 +45,8 @@ export class ExchangeServices implements DomainServices {
     if (payload?.is('command', COMMANDS) && iq.attributes.type === 'set') {
       return serveCommand(iq, payload, from, this.#context);
     }
-    if (payload?.is('pubsub', PUBSUB)) return servePubsub(iq, payload, from, this.#context);
+    if (payload?.is('pubsub', PUBSUB) || payload?.is('pubsub', PUBSUB_OWNER))
+      return servePubsub(iq, payload, from, this.#context);
     const [info, items] = [infoNode(iq), itemsNode(iq)];
     if (info !== undefined) return this.#info(iq, info);
     return items === undefined ? undefined : this.#items(iq, items);

@@ -212,7 +212,13 @@ describe('publish-subscribe', () => {
     expect(
       await ask(`<pubsub ${PUBSUB}><unsubscribe node='blog' jid='guest@localhost'/></pubsub>`, undefined, 'set'),
     ).toContain('not-subscribed');
-    expect(await ask(`<pubsub ${PUBSUB}><delete node='blog'/></pubsub>`, undefined, 'set')).toContain('type="result"');
+    expect(
+      await ask(
+        `<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><delete node='blog'/></pubsub>`,
+        undefined,
+        'set',
+      ),
+    ).toContain('type="result"');
     expect(
       await ask(
         `<pubsub ${PUBSUB}><publish node='blog'><item><a xmlns='x'/></item></publish></pubsub>`,
