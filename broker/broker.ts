@@ -15,7 +15,7 @@ import { Engine } from './engine.ts';
 import { memoryStore } from './memory-store.ts';
 import type { Observer, ObserverScope } from './observer.ts';
 import type { Broker, ConnectionEvents, Credentials, PeerInfo, Principal } from './port.ts';
-import { type BrokerParts, isNew, makeDefaults, restore } from './restore.ts';
+import { type BrokerParts, isNew, makeDefaults, makeSpareUser, restore } from './restore.ts';
 import type { Store, StoreEvent, StoreNotice } from './store.ts';
 import type { Topology } from './topology.ts';
 import { VERSION } from './version.ts';
@@ -101,21 +101,27 @@ async function openStoreFor(options: BrokerOptions, watch: StoreWatch): Promise<
 }
 
 /**
- * Makes a broker as `createBroker` does, on a store that is open already and, when this throws, stays so. `options` that
- * are about a data folder mean nothing here.
+ * Makes a broker as `createBroker` does, on a store that is open already and, when this throws, stays so. Of the options
+ * for a data folder, `recover` and `onStoreEvent` mean something here: what has become of definitions that were damaged.
  */
 export async function createBrokerOn(
   store: Store,
   options: BrokerOptions,
-  watch = new StoreWatch(undefined),
+  watch = new StoreWatch(options.onStoreEvent),
 ): Promise<Broker> {
   const { defaultUser: user = 'guest', defaultPassword: password = 'guest', defaultVhost = DEFAULT_VHOST } = options;
   const log = new DefinitionLog(store);
   const parts = makeParts(options, store, log);
   watch.raiseAt(parts.engine);
   try {
-    await restore(log, parts);
+    const onLost = (text: string): void => watch.onEvent({ type: 'damage', text });
+    const isSalvage = options.recover === 'salvage';
+    await restore(log, parts, isSalvage ? onLost : undefined);
     if (isNew(parts)) await makeDefaults(parts, { vhost: defaultVhost, user, password });
+    else if (isSalvage && parts.users.list().length === 0) {
+      await makeSpareUser(parts, { user, password });
+      onLost(`no user is left; '${user}' has been made, who may do everything`);
+    }
   } catch (error) {
     // Nothing of what has been restored may fall due any more.
     parts.engine.close();

@@ -139,21 +139,52 @@ export class DefinitionLog {
   /**
    * Hands everything that an earlier process has written to `restorers`, in an order in which each finds what it depends
    * on. What they write down in the meantime is known already. Throws RestoreError at the first that cannot be made.
+   *
+   * With `onLost` the folder has been damaged, and as much as can be is made of what is left: virtual hosts that are
+   * missing are made anew, so that nothing in them is lost too, and what still cannot be made is deleted. `onLost` is told
+   * of each in words.
    */
-  replay(restorers: Restorers): void {
+  replay(restorers: Restorers, onLost?: (text: string) => void): void {
     this.#replaying = true;
-    for (const kind of DEFINITION_KINDS) this.#replayKind(kind, restorers);
+    for (const kind of DEFINITION_KINDS) {
+      this.#replayKind(kind, restorers, onLost);
+      if (kind === 'vhost' && onLost !== undefined) this.#replaceVhosts(restorers, onLost);
+    }
     this.#replaying = false;
   }
 
-  #replayKind<Kind extends DefinitionKind>(kind: Kind, restorers: Restorers): void {
+  #replayKind<Kind extends DefinitionKind>(
+    kind: Kind,
+    restorers: Restorers,
+    onLost: ((text: string) => void) | undefined,
+  ): void {
     const restore: (value: DefinitionValues[Kind]) => void = restorers[kind];
     for (const definition of this.#store.definitions(kind)) {
       try {
         // Written by `define`, and guarded by checksums since.
         restore(definition.value as DefinitionValues[Kind]);
       } catch (error) {
-        throw new RestoreError(definition, error);
+        if (onLost === undefined) throw new RestoreError(definition, error);
+        this.#store.undefine(kind, definition.key);
+        const reason = error instanceof Error ? error.message : String(error);
+        onLost(`the ${definitionText(definition)} cannot be made again and has been deleted: ${reason}`);
+      }
+    }
+  }
+
+  /** Makes the virtual hosts that something is in and that are not there. */
+  #replaceVhosts(restorers: Restorers, onLost: (text: string) => void): void {
+    const known = new Set(this.#store.definitions('vhost').map(({ value }) => (value as Named).name));
+    for (const kind of DEFINITION_KINDS) {
+      if (GLOBAL_KINDS.includes(kind)) continue;
+      for (const { value } of this.#store.definitions(kind)) {
+        const { vhost: name } = value as InVhost;
+        if (known.has(name)) continue;
+        known.add(name);
+        this.#replaying = false;
+        restorers.vhost({ name });
+        this.#replaying = true;
+        onLost(`the vhost '${name}' is missing and has been made anew, without its description and limits`);
       }
     }
   }

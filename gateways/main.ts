@@ -83,10 +83,10 @@ async function runBroker(): Promise<void> {
   const log = openLog({ level: config.logLevel, format: config.logFormat });
   endOnFault(log);
   const running = await start(config, log).catch(async (error: unknown) => {
-    log.error(
-      error instanceof StartError ? {} : { err: error },
-      error instanceof Error ? error.message : String(error),
-    );
+    if (!(error instanceof StartError))
+      log.error({ err: error }, error instanceof Error ? error.message : String(error));
+    // Some tell of one thing on each line, and a log has one line for each.
+    else for (const line of error.message.split('\n')) log.error({}, line.trim());
     await log.close();
     process.exit(EXIT_FAILED);
   });

@@ -2,7 +2,7 @@
  * Exporting from a data folder that no broker serves: its definitions, and the messages that are in custody there, each
  * queue's in the order in which they would be delivered. The store is only looked at.
  */
-import { createBrokerOn } from '../broker.ts';
+import { type BrokerOptions, createBrokerOn } from '../broker.ts';
 import type { Page, Restored, Store } from '../store.ts';
 import { ArchiveError } from './archive-error.ts';
 import { writeArchive } from './archive-lines.ts';
@@ -10,7 +10,7 @@ import { type DefinedKeeper, keepersOf } from './keepers.ts';
 import type { ArchivedMessage } from './message-entry.ts';
 import { StoreView } from './store-view.ts';
 
-export interface ExportOptions {
+export interface ExportOptions extends Pick<BrokerOptions, 'recover' | 'onStoreEvent'> {
   /** Only this virtual host. */
   readonly vhost: string | undefined;
   /** Whose messages: those of these queues, of all queues and all exchanges that delay, or none. */
@@ -32,7 +32,7 @@ const RESERVED_PREFIX = 'amq.';
 export async function* exportLines(store: Store, options: ExportOptions): AsyncGenerator<string, number> {
   const { vhost, messages, writtenBy, nowMs } = options;
   const view = new StoreView(store);
-  const { administration } = await createBrokerOn(view, {});
+  const { administration } = await createBrokerOn(view, options);
   if (vhost !== undefined && !(await administration.vhosts()).some(({ name }) => name === vhost)) {
     throw new ArchiveError(`there is no virtual host '${vhost}'`);
   }

@@ -17,8 +17,8 @@ import { StoreView } from './store-view.ts';
 export interface ImportOptions {
   /** Everything goes into this virtual host, which must exist. Needed for what was exported from a single one. */
   readonly vhost: string | undefined;
-  /** First user and virtual host of a data folder that is new. */
-  readonly defaults: Pick<BrokerOptions, 'defaultUser' | 'defaultPassword' | 'defaultVhost'>;
+  /** First user and virtual host of a data folder that is new, and what to do with a damaged one. */
+  readonly broker: Pick<BrokerOptions, 'defaultUser' | 'defaultPassword' | 'defaultVhost' | 'recover' | 'onStoreEvent'>;
   /** Called for what is passed over, in words. */
   readonly onSkipped: (what: string) => void;
   /** Milliseconds since 1970. */
@@ -70,7 +70,7 @@ export async function importArchive(store: Store, archive: ReadArchive, options:
 }
 
 async function importDefinitions(view: StoreView, { definitions }: ReadArchive, options: ImportOptions): Promise<void> {
-  const { vhost, onSkipped, defaults } = options;
+  const { vhost, onSkipped, broker } = options;
   const { rabbitmq_definition_format: format, original_vhost_name: original, users = [] } = definitions;
   if (vhost === undefined && format === 'single_virtual_host') {
     throw new ArchiveError(
@@ -78,7 +78,7 @@ async function importDefinitions(view: StoreView, { definitions }: ReadArchive, 
     );
   }
   const isNew = view.definitions('user').length === 0;
-  const { administration } = await createBrokerOn(view, defaults);
+  const { administration } = await createBrokerOn(view, broker);
   try {
     await administration.importDefinitions(definitions, { onSkipped, ...(vhost === undefined ? {} : { vhost }) });
   } catch (error) {

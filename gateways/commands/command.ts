@@ -48,22 +48,24 @@ function isFromOutside(error: unknown): error is Error {
   return error instanceof Error && 'syscall' in error;
 }
 
+/** Says what the store wants somebody to know. */
+export function sayEvent(event: StoreEvent, say: Say): void {
+  if ('text' in event) say(event.text);
+}
+
 /** Opens the store of a data folder. Throws StoreError. */
 export function openFolder(
   { dataDir, recover, messageMemory }: Pick<Config, 'dataDir' | 'recover' | 'messageMemory'>,
   files: Files,
   say: Say,
 ): Promise<Store> {
-  const onEvent = (event: StoreEvent): void => {
-    if ('text' in event) say(event.text);
-  };
   return openStore({
     dataDir,
     recover,
     residentBytesMax: messageMemory,
     version: packageVersion(),
     clock: systemClock,
-    onEvent,
+    onEvent: (event) => sayEvent(event, say),
     files,
   });
 }

@@ -8,7 +8,7 @@ import { FORMAT_FILE } from '../../broker/storage/format.ts';
 import { StoreError } from '../../broker/storage/store-error.ts';
 import { ConfigError, type Environment, readOptions } from '../config.ts';
 import { packageVersion } from '../package.ts';
-import { openFolder, requireFolder, runCommand, type Say } from './command.ts';
+import { openFolder, requireFolder, runCommand, type Say, sayEvent } from './command.ts';
 import { lineFile, standardOutput } from './lines.ts';
 
 const HELP_END = `
@@ -41,6 +41,8 @@ export function exportCommand(words: readonly string[], environment: Environment
         messages: allMessages === true ? 'all' : messages.length > 0 ? messages : 'none',
         writtenBy: `warren ${packageVersion()}`,
         nowMs: Date.now(),
+        recover: request.config.recover,
+        onStoreEvent: (event) => sayEvent(event, say),
       });
       await write(lines, file, say);
     } finally {

@@ -5,7 +5,7 @@ import { type ReadArchive, readArchive } from '../../broker/archive/archive-line
 import { importArchive } from '../../broker/archive/import-archive.ts';
 import { nodeFiles } from '../../broker/storage/files.ts';
 import { type Environment, readOptions } from '../config.ts';
-import { openFolder, requireFolder, runCommand } from './command.ts';
+import { openFolder, requireFolder, runCommand, sayEvent } from './command.ts';
 import { readLines } from './lines.ts';
 
 const OPTIONS = [
@@ -47,10 +47,12 @@ export function importCommand(words: readonly string[], environment: Environment
     try {
       const { messageCount } = await importArchive(store, await read(file), {
         vhost,
-        defaults: {
+        broker: {
           defaultUser: config.defaultUser,
           defaultPassword: config.defaultPass,
           defaultVhost: config.defaultVhost,
+          recover: config.recover,
+          onStoreEvent: (event) => sayEvent(event, say),
         },
         onSkipped: (what) => say(`not imported: ${what}`),
         nowMs: Date.now(),

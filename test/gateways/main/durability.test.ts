@@ -28,11 +28,12 @@ async function start(dataDir: string | null, options: WarrenProcessOptions = {})
   return warren;
 }
 
-async function failed(dataDir: string, flags: readonly string[] = []): Promise<{ code: number | null; msg: unknown }> {
+/** Waits until a process that cannot start has ended; answers what it has logged, too. */
+async function failed(dataDir: string, flags: readonly string[] = []): Promise<{ code: number | null; msg: string }> {
   const warren = new WarrenProcess({ dataDir, flags });
   processes.push(warren);
   const { code } = await warren.exited;
-  return { code, msg: warren.log.at(-1)?.msg };
+  return { code, msg: warren.log.map(({ msg }) => msg).join('\n') };
 }
 
 async function dial(warren: WarrenProcess): Promise<{ connection: ChannelModel; channel: ConfirmChannel }> {
@@ -228,6 +229,28 @@ describe('a damaged data folder', () => {
     const messages = contents(await drain((await dial(warren)).channel, 'q'));
     expect(messages).toEqual([0, 1, 2, 3, 4, 6, 7, 8, 9].map((number) => `message ${number}`));
     expect(readdirSync(dataDir)).toContainEqual(expect.stringMatching(/^damaged-/));
+  });
+
+  it('that has lost the first of its definitions is salvaged, too: whatever was there can be reached', async () => {
+    const { dataDir, segment } = await damaged();
+    // The header of the first record is of 48 octets; behind it is what a new folder begins with.
+    const octets = readFileSync(segment);
+    octets.fill(0, 60, 100);
+    writeFileSync(segment, octets);
+    expect((await failed(dataDir)).msg).toContain('it held 3 definitions');
+    const words = ['export', '--data-dir', dataDir, '--messages=q', '--recover=salvage'];
+    expect((await warrenCommand(words)).stdout.trimEnd().split('\n')).toHaveLength(11);
+
+    const warren = await start(dataDir, { flags: ['--recover=salvage'] });
+    expect(warren.log.map(({ msg }) => msg)).toEqual(
+      expect.arrayContaining([
+        "the vhost '/' is missing and has been made anew, without its description and limits",
+        "no user is left; 'guest' has been made, who may do everything",
+      ]),
+    );
+    await end(warren);
+    const { channel } = await dial(await start(dataDir));
+    expect(await drain(channel, 'q')).toHaveLength(9);
   });
 
   it('can be looked at: an export has what a salvage would leave, and changes nothing', async () => {
