@@ -8,6 +8,8 @@ export interface ReadRecords {
   readonly octets: Buffer;
   /** Where in the file they begin. */
   readonly start: number;
+  /** They have been found intact before. */
+  readonly isIntact: boolean;
 }
 
 /** Octets `[start, end)` of a file; fewer when the file ends. Rejects when they cannot be read. */
@@ -27,7 +29,7 @@ export function readOctets(file: OpenFile, start: number, end: number): Promise<
  */
 export function eachRecord(
   segment: Segment,
-  { octets, start }: ReadRecords,
+  { octets, start, isIntact: isKnown }: ReadRecords,
   end: number,
   onRecord: (header: RecordHeader, payloadStart: number) => void,
   onDamage: (offset: number) => void,
@@ -42,7 +44,7 @@ export function eachRecord(
     }
     const payloadStart = at + HEADER_BYTES;
     const next = payloadStart + header.payloadBytes;
-    if (next <= octets.length && isIntact(header, octets, payloadStart)) onRecord(header, payloadStart);
+    if (isKnown || (next <= octets.length && isIntact(header, octets, payloadStart))) onRecord(header, payloadStart);
     else onDamage(start + at);
     at = next;
   }

@@ -27,7 +27,7 @@ export const SEGMENT_BYTES = 32 * 1024 * 1024;
 /** Time between two attempts to write what could not be written; milliseconds. */
 export const RETRY_MS = 1000;
 
-/** A segment is at least so many times as large as the definitions with which it begins. */
+/** A segment is at least so many times as large as the checkpoint with which it begins. */
 const CHECKPOINT_FACTOR = 4;
 
 export interface CommitsOptions {
@@ -55,10 +55,13 @@ export class Commits {
   #file: OpenFile | undefined;
   /** Closed when the segment after it is on disk. */
   #ended: OpenFile | undefined;
+  /** Octets of the checkpoint with which the current segment begins. */
+  #checkpointBytes = 0;
   #inTrouble = false;
   /** A commit has failed, and nothing is under way until it is tried again. */
   #isWaiting = false;
   #isStopped = false;
+  #onQuiet: () => void = () => {};
 
   /** The commit under way. */
   #batch: Batch | undefined;
@@ -108,13 +111,15 @@ export class Commits {
   }
 
   get #segmentBytes(): number {
-    return Math.max(this.#options.segmentBytes, this.#state.definitions.bytes * CHECKPOINT_FACTOR);
+    const checkpointBytes = Math.max(this.#state.definitions.bytes, this.#checkpointBytes);
+    return Math.max(this.#options.segmentBytes, checkpointBytes * CHECKPOINT_FACTOR);
   }
 
   #encode(segment: Segment, change: StateChange | undefined): void {
     assert(this.#batch !== undefined, 'a commit is under way');
     this.#parts = this.#writer.encode(this.#batch, segment, this.#sequence + 1, change);
     this.#isFirst = change === undefined;
+    if (this.#isFirst) this.#checkpointBytes = this.#writer.stateBytes;
     this.#start = segment.bytes;
   }
 
@@ -187,6 +192,7 @@ export class Commits {
     this.#emptied = [];
     if (this.#inTrouble) this.#recover();
     this.#onDone();
+    this.#onQuiet();
   }
 
   /** What the checkpoint that is on disk now makes superfluous. */
@@ -212,6 +218,7 @@ export class Commits {
     }
     if (isFull(error)) void reserve.release();
     this.#isWaiting = true;
+    this.#onQuiet();
     clock.schedule(RETRY_MS, () => {
       if (this.#isStopped) return;
       this.#isWaiting = false;
@@ -238,11 +245,16 @@ export class Commits {
     await files.files.remove(files.path(segment.id)).catch(() => {});
   }
 
-  /** Lets go of the file; a commit that has failed is not tried again. */
+  /**
+   * Lets go of the file, when what the disk is at is over: that may never be. A commit that has failed is not tried again.
+   */
   async close(): Promise<void> {
     this.#isStopped = true;
-    // The disk may still be at it: the process will end before it does.
-    if (this.isBusy && !this.#isWaiting) return;
+    if (this.isBusy && !this.#isWaiting) {
+      await new Promise<void>((resolve) => {
+        this.#onQuiet = resolve;
+      });
+    }
     await Promise.allSettled([this.#file?.close(), this.#ended?.close()]);
   }
 }

@@ -65,6 +65,20 @@ export class LogState {
     }
   }
 
+  /**
+   * Where a slot is now, as `locate` says, and where its message can be read: where it was before, when it is only being
+   * moved.
+   */
+  locateToRead(segment: Segment, slot: number): { readonly now: SlotPlace; readonly read: SlotPlace } {
+    let read: SlotPlace = { segment, slot };
+    for (let now = read; ; ) {
+      const place = now.segment.translation?.find(now.slot);
+      if (place?.record.segment === undefined) return { now, read };
+      now = { segment: place.record.segment, slot: place.record.firstSlot + place.slot };
+      if (place.record.written) read = now;
+    }
+  }
+
   /** The place of a slot of a record that has been encoded. */
   locateIn(record: LogRecord, slot: number): SlotPlace {
     assert(record.segment !== undefined, 'a record that is referred to has been encoded');
@@ -101,17 +115,21 @@ export class LogState {
     for (let index = 0; index < settledSlots.length; index++) {
       const { segment, firstSlot } = settledRecords[index] as LogRecord;
       assert(segment !== undefined, 'what is settled has been encoded');
-      this.#settle(segment, firstSlot + (settledSlots[index] as number), touched);
+      this.#end(segment, firstSlot + (settledSlots[index] as number), touched);
     }
-    for (const page of settledPages) page.eachSlot((segment, slot) => this.#settle(segment, slot, touched));
+    for (const page of settledPages) page.eachSlot((segment, slot) => this.#end(segment, slot, touched));
+  }
+
+  #end(segment: Segment, slot: number, touched: Segment[]): void {
+    if (segment.translation !== undefined) ({ segment, slot } = this.locate(segment, slot));
+    segment.amendments?.delete(slot);
+    this.#settle(segment, slot, touched);
   }
 
   #settle(segment: Segment, slot: number, touched: Segment[]): void {
-    if (segment.translation !== undefined) ({ segment, slot } = this.locate(segment, slot));
     if (!segment.slots.settle(slot)) return;
     if (segment.settling.length === 0) touched.push(segment);
     segment.settling.push(slot);
-    segment.amendments?.delete(slot);
   }
 
   /** Leaves those moves in the batch whose custodies are still live; the places they leave are settled. */
@@ -126,6 +144,7 @@ export class LogState {
       const run = kept.slice(start, end);
       const slots = Uint32Array.from(run, ({ fromSlot }) => fromSlot);
       for (const { custody, fromSlot } of run) {
+        // Kept there too: until the new place is written, the message is read from the old one.
         Object.assign(custody, from.amendments?.get(fromSlot));
         this.#settle(from, fromSlot, touched);
       }

@@ -18,6 +18,7 @@ import type {
   Restored,
   RestoredHolder,
   Store,
+  StoreEvent,
   SyncWaiter,
 } from '../store.ts';
 import { Batch, type Moved } from './batch.ts';
@@ -41,6 +42,9 @@ export const BATCH_BYTES = 4 * 1024 * 1024;
 /** A turn that tells more than this is not stored as a whole; octets. A record has to fit into 4 GiB. */
 export const TURN_BYTES_MAX = 1024 * 1024 * 1024;
 
+/** While so many octets wait to be written, publishers are to be held back; until half of them have been written. */
+export const BEHIND_BYTES = 64 * 1024 * 1024;
+
 /** How long `close` tries to store what is left; milliseconds. */
 export const CLOSE_MS = 10_000;
 
@@ -55,8 +59,7 @@ export interface LogStoreOptions {
   readonly path: string;
   /** Lets go of everything else; `isComplete`: all that the store was told is on disk. Never rejects. */
   readonly onClose: (isComplete: boolean) => Promise<void>;
-  /** Custodies and pages that nobody has asked for have been dropped. */
-  readonly onDropped: (count: number, holders: number) => void;
+  readonly onEvent: (event: StoreEvent) => void;
 }
 
 export class LogStore implements Store {
@@ -70,6 +73,9 @@ export class LogStore implements Store {
   #open = new Batch(1);
   /** Batches that are full and wait for their commit. */
   readonly #sealed: Batch[] = [];
+  /** About what waits to be written in full batches, or is being written; octets. */
+  #pendingBytes = 0;
+  #isBehind = false;
   /** A commit begins at the end of the turn. */
   #isDue = false;
   /** The open batch is to be sealed at the end of the turn. */
@@ -135,7 +141,10 @@ export class LogStore implements Store {
         this.settlePage(page);
       }
     }
-    if (count > 0) this.#options.onDropped(count, dropped.length);
+    if (count > 0) {
+      const text = `${count} messages of ${dropped.length} queues that are not defined any more have been dropped`;
+      this.#options.onEvent({ type: 'notice', text });
+    }
     if (recovery.isChanged) {
       this.#open.hasCheckpoint = true;
       this.#lazily();
@@ -180,10 +189,11 @@ export class LogStore implements Store {
   page(holder: Holder, custodies: readonly Custody[], bodyBytes: number): Page {
     const slots = new PageSlots();
     let expiresAtMs = Number.POSITIVE_INFINITY;
-    for (const { record, slot, expiresAtMs: expires } of custodies) {
+    for (const { record, slot, expiresAtMs: expires, returnCount, heldUntilMs } of custodies) {
       const { segment, firstSlot } = record as LogRecord;
       assert(segment !== undefined, 'what is paged out has been written');
       slots.add(segment, firstSlot + slot);
+      if (returnCount > 0 || heldUntilMs > 0) slots.amend({ returnCount, heldUntilMs });
       if (expires < expiresAtMs) expiresAtMs = expires;
     }
     const first = custodies[0];
@@ -222,6 +232,7 @@ export class LogStore implements Store {
   move(moved: readonly Moved[], waiter: SyncWaiter): void {
     const open = this.#open;
     open.moved = open.moved.length === 0 ? moved : [...open.moved, ...moved];
+    for (const { message } of moved) open.bytes += message.bodyEnd - message.propertiesStart;
     open.waiters.push(waiter);
     this.#lazily();
   }
@@ -281,8 +292,13 @@ export class LogStore implements Store {
   };
 
   #seal(): void {
-    this.#sealed.push(this.#open);
-    this.#open = new Batch(this.#open.number + 1);
+    const open = this.#open;
+    this.#sealed.push(open);
+    this.#open = new Batch(open.number + 1);
+    this.#pendingBytes += open.bytes;
+    if (this.#pendingBytes < BEHIND_BYTES || this.#isBehind) return;
+    this.#isBehind = true;
+    this.#options.onEvent({ type: 'behind' });
   }
 
   #commit(): void {
@@ -294,6 +310,11 @@ export class LogStore implements Store {
   }
 
   #finish(batch: Batch): void {
+    this.#pendingBytes -= batch.bytes;
+    if (this.#isBehind && this.#pendingBytes < BEHIND_BYTES / 2) {
+      this.#isBehind = false;
+      this.#options.onEvent({ type: 'caught-up' });
+    }
     for (const waiter of batch.waiters) callOut(() => waiter.onSynced());
     const { waiters, bytes, isEmpty } = this.#open;
     if (this.#sealed.length > 0 || waiters.length > 0 || bytes > BATCH_BYTES) this.#soon();
@@ -310,13 +331,16 @@ export class LogStore implements Store {
     this.#cleaner?.stop();
     const isComplete = await this.#lastCommit();
     this.#isClosed = true;
-    await this.#options.onClose(isComplete);
+    const closing = this.#options.onClose(isComplete);
     if (!isComplete) {
+      // A disk that hangs may keep it for ever.
+      void closing;
       throw new StoreError(
         this.#options.path,
         `${this.#options.path}: what was not confirmed yet could not be stored within ${CLOSE_MS / 1000} s`,
       );
     }
+    await closing;
   }
 
   /** Whether everything could be stored in time. */

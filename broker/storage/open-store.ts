@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Store, StoreEvent } from '../store.ts';
 import { readOctets } from './block-reader.ts';
+import { CLEAN_SEGMENTS_MIN, Cleaner } from './cleaner.ts';
 import { Commits, SEGMENT_BYTES } from './commits.ts';
 import { type Damage, damageError, damageText } from './damage.ts';
 import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './data-folder.ts';
@@ -30,6 +31,8 @@ export interface StoreOptions {
   readonly files?: Files;
   /** Octets after which a segment is ended; default `SEGMENT_BYTES`. */
   readonly segmentBytes?: number;
+  /** A log of so many segments or fewer is not cleaned; default `CLEAN_SEGMENTS_MIN`. */
+  readonly cleanSegmentsMin?: number;
   /** Octets kept for a full disk; default `RESERVE_BYTES`, 0 = none. */
   readonly reserveBytes?: number;
 }
@@ -66,6 +69,8 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
     await salvage(folder, files, log.damages, clock, onEvent);
   }
   for (const notice of log.notices) onEvent(notice);
+  for (const path of log.unsynced) await syncFile(files, path);
+  if (log.unsynced.length > 0) await files.syncFolder(folder.logPath);
   const mark = new Mark(await files.open(markPath, (await files.status(markPath)) === undefined ? 'create' : 'update'));
   const reserve = new Reserve(files, join(folder.path, RESERVE_FILE), reserveBytes);
   void reserve.prepare();
@@ -83,7 +88,7 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
     onEvent,
   });
   const loader = new PageLoader({ state, files: segmentFiles, clock, onEvent });
-  return new LogStore({
+  const store = new LogStore({
     state,
     commits,
     loader,
@@ -91,10 +96,7 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
     clock,
     residentBytesMax: options.residentBytesMax ?? Number.POSITIVE_INFINITY,
     path: folder.path,
-    onDropped: (count, holders) => {
-      const text = `${count} messages of ${holders} queues that are not defined any more have been dropped`;
-      onEvent({ type: 'notice', text });
-    },
+    onEvent,
     onClose: async (isComplete) => {
       loader.stop();
       await commits.close();
@@ -104,6 +106,10 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
       await folder.close();
     },
   });
+  const { cleanSegmentsMin = CLEAN_SEGMENTS_MIN } = options;
+  const move = store.move.bind(store);
+  store.cleanWith(new Cleaner({ state, files: segmentFiles, clock, onEvent, segmentsMin: cleanSegmentsMin, move }));
+  return store;
 }
 
 async function recoverLog(
@@ -147,14 +153,21 @@ async function salvage(
     if ((await files.status(path)) === undefined) continue;
     const copy = join(aside, path.slice(folder.logPath.length + 1));
     await files.copy(path, copy);
-    const file = await files.open(copy, 'update');
-    await new Promise<void>((resolve, reject) => {
-      file.sync((error) => (error === null ? resolve() : reject(error)));
-    });
-    await file.close();
+    await syncFile(files, copy);
   }
   await files.syncFolder(aside);
   await files.syncFolder(folder.path);
   for (const damage of damages) onEvent({ type: 'damage', text: damageText(damage) });
   onEvent({ type: 'notice', text: `the damaged files have been copied to ${aside}` });
+}
+
+async function syncFile(files: Files, path: string): Promise<void> {
+  const file = await files.open(path, 'update');
+  try {
+    await new Promise<void>((resolve, reject) => {
+      file.sync((error) => (error === null ? resolve() : reject(error)));
+    });
+  } finally {
+    await file.close();
+  }
 }

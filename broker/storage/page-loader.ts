@@ -10,7 +10,7 @@ import { Message } from '../message.ts';
 import type { Restored, StoreEvent } from '../store.ts';
 import { eachRecord, type ReadRecords, readOctets } from './block-reader.ts';
 import { LogRecord } from './log-record.ts';
-import type { LogState } from './log-state.ts';
+import type { LogState, SlotPlace } from './log-state.ts';
 import { MessageCursor } from './message-operations.ts';
 import type { Amendment, Segment } from './segment.ts';
 import type { SegmentFiles } from './segment-files.ts';
@@ -20,6 +20,9 @@ import type { StoredPage } from './stored-page.ts';
 
 /** Most octets that are read at a time, but for a larger record. */
 const READ_BYTES_MAX = 4 * 1024 * 1024;
+
+/** So much of what was read last is kept for the next page. */
+const KEPT_BYTES_MAX = 8 * 1024 * 1024;
 
 /** Time between two attempts to read what could not be read; milliseconds. */
 const RETRY_MS = 1000;
@@ -38,6 +41,8 @@ export class PageLoader {
   readonly #options: PageLoaderOptions;
   /** Places of damaged records that have been reported. */
   readonly #reported = new Set<string>();
+  /** What was read last, all of it intact: a record mostly holds more than one page of the same queue. */
+  #kept: { readonly segment: Segment; readonly end: number; readonly read: ReadRecords } | undefined;
   #isStopped = false;
 
   constructor(options: PageLoaderOptions) {
@@ -60,6 +65,7 @@ export class PageLoader {
   /** What is being read is not waited for any more when the disk fails. */
   stop(): void {
     this.#isStopped = true;
+    this.#kept = undefined;
   }
 
   async #read(page: StoredPage): Promise<Restored[]> {
@@ -85,17 +91,16 @@ export class PageLoader {
     const { state } = this.#options;
     const bySegment = new Map<Segment, Wanted>();
     let last: Wanted | undefined;
-    page.eachSlot((from, fromSlot) => {
-      let segment = from;
-      let slot = fromSlot;
-      if (from.translation !== undefined) ({ segment, slot } = state.locate(from, fromSlot));
-      if (!segment.slots.isLive(slot)) return;
+    page.eachSlot((from, fromSlot, amended) => {
+      const { now, read } = from.translation === undefined ? at(from, fromSlot) : state.locateToRead(from, fromSlot);
+      if (!now.segment.slots.isLive(now.slot)) return;
+      const { segment, slot } = read;
       if (last?.segment !== segment) {
         last = bySegment.get(segment) ?? { segment, slots: [], amendments: new Map() };
         bySegment.set(segment, last);
       }
       last.slots.push(slot);
-      const amendment = segment.amendments?.get(slot);
+      const amendment = amended ?? now.segment.amendments?.get(now.slot) ?? segment.amendments?.get(slot);
       if (amendment !== undefined) last.amendments.set(slot, amendment);
     });
     const all = [...bySegment.values()];
@@ -117,10 +122,23 @@ export class PageLoader {
         if (next.start !== end || next.end - start > READ_BYTES_MAX) break;
         ({ end, slotEnd } = next);
       }
-      const octets = await this.#octetsOf(segment, start, end);
+      const kept = this.#keptOf(segment, start, end);
+      const octets = kept?.octets ?? (await this.#octetsOf(segment, start, end));
       if (octets === undefined) return;
-      this.#pick({ octets, start }, end, wanted, from, holder, record, found);
+      const read = kept ?? { octets, start, isIntact: false };
+      const isIntact = this.#pick(read, end, wanted, from, holder, record, found);
+      if (kept === undefined) {
+        const keeps = isIntact && octets.length <= KEPT_BYTES_MAX;
+        this.#kept = keeps ? { segment, end, read: { ...read, isIntact } } : undefined;
+      }
     }
+  }
+
+  #keptOf(segment: Segment, start: number, end: number): ReadRecords | undefined {
+    const kept = this.#kept;
+    if (kept?.segment !== segment || start < kept.read.start || end > kept.end) return undefined;
+    const from = start - kept.read.start;
+    return { octets: kept.read.octets.subarray(from, from + end - start), start, isIntact: true };
   }
 
   /** Undefined when the store is closed in the meantime. */
@@ -144,7 +162,7 @@ export class PageLoader {
     return undefined;
   }
 
-  /** Those messages among the records read that are wanted, from the slot at `from` on. */
+  /** Those messages among the records read that are wanted, from the slot at `from` on; whether all records are intact. */
   #pick(
     read: ReadRecords,
     end: number,
@@ -153,8 +171,9 @@ export class PageLoader {
     holder: StoredHolder,
     record: LogRecord,
     found: Restored[],
-  ): void {
+  ): boolean {
     const picked: Picked[] = [];
+    let isIntact = true;
     let next = from;
     let wantedBytes = 0;
     const { octets } = read;
@@ -191,7 +210,10 @@ export class PageLoader {
           wantedBytes += cursor.propertyBytes + cursor.bodyBytes;
         }
       },
-      (offset) => this.#reportDamage(segment, offset),
+      (offset) => {
+        isIntact = false;
+        this.#reportDamage(segment, offset);
+      },
     );
     const isSparse = wantedBytes * COPY_SHARE_MIN < octets.length;
     const room = isSparse ? Buffer.allocUnsafeSlow(wantedBytes) : undefined;
@@ -207,6 +229,7 @@ export class PageLoader {
       }
       found.push({ message: copy ?? message, position, priority, expiresAtMs, returnCount, heldUntilMs, record, slot });
     }
+    return isIntact;
   }
 
   #reportDamage(segment: Segment, offset: number): void {
@@ -218,6 +241,11 @@ export class PageLoader {
     const text = `a damaged record in ${place}: its messages cannot be read, and are left out; the file is kept`;
     this.#options.onEvent({ type: 'damage', text });
   }
+}
+
+function at(segment: Segment, slot: number): { readonly now: SlotPlace; readonly read: SlotPlace } {
+  const place = { segment, slot };
+  return { now: place, read: place };
 }
 
 /** What is wanted of one segment. */

@@ -10,6 +10,8 @@ import type { Segment } from './segment.ts';
 const MESSAGE_OVERHEAD_BYTES = 16;
 
 export class RecordWriter {
+  /** Octets of the operations on the state of the record encoded last. */
+  stateBytes = 0;
   readonly #state: LogState;
   readonly #buffer = new RecordBuffer();
   readonly #messages = new MessageEncoder(this.#buffer);
@@ -28,7 +30,7 @@ export class RecordWriter {
     buffer.skip(HEADER_BYTES);
     if (change === undefined) this.#state.encodeAll(buffer);
     else this.#state.encodeChange(buffer, batch, change);
-    const stateBytes = buffer.length - HEADER_BYTES;
+    this.stateBytes = buffer.length - HEADER_BYTES;
     const firstSlot = segment.slots.count;
     batch.record.segment = segment;
     batch.record.firstSlot = firstSlot;
@@ -42,7 +44,7 @@ export class RecordWriter {
       sequence,
       payloadBytes,
       payloadCrc: crcOf(payload),
-      stateBytes,
+      stateBytes: this.stateBytes,
       firstSlot,
       slotCount: segment.slots.count - firstSlot,
       settledCount: batch.settledSlots.length,

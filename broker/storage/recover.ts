@@ -40,6 +40,8 @@ export interface RecoveredLog {
   readonly lastSequence: number;
   /** Files that the log does not need. */
   readonly leftovers: readonly string[];
+  /** Files of which the last process may not have synced all that was found in them: nothing may rest on them before. */
+  readonly unsynced: readonly string[];
 }
 
 /** A file as it was read: what is intact in it, and what is not. */
@@ -96,6 +98,7 @@ export class LogRecovery {
       nextSegment: Math.max(this.#mark?.segment ?? 0, ...this.#logFiles.map(({ id }) => id)) + 1,
       lastSequence: Math.max(this.#lastSequence, this.#mark?.sequence ?? 0),
       leftovers: this.#leftovers,
+      unsynced: isClean ? [] : newest.map(({ path }) => path),
     };
   }
 
@@ -103,25 +106,31 @@ export class LogRecovery {
   async #findBase(): Promise<LogFile | undefined> {
     for (const file of this.#logFiles.toReversed()) {
       let isBase = false;
-      await this.#scan(file, (header, offset, octets, payloadStart) => {
-        if (offset === 0) isBase = hasCheckpoint(octets, payloadStart, header.stateBytes);
-      });
+      await this.#scan(
+        file,
+        (header, offset, octets, payloadStart) => {
+          isBase = offset === 0 && hasCheckpoint(octets, payloadStart, header.stateBytes);
+          return false;
+        },
+        () => false,
+      );
       if (isBase) return file;
     }
     return undefined;
   }
 
+  /** Either callback answers `false` to end the scan. */
   async #scan(
     { id, path, bytes }: LogFile,
-    onRecord: (header: RecordHeader, offset: number, octets: Buffer, payloadStart: number) => void,
-    onDamage: (region: Region) => void = () => {},
+    onRecord: (header: RecordHeader, offset: number, octets: Buffer, payloadStart: number) => unknown,
+    onDamage: (region: Region) => unknown = () => undefined,
   ): Promise<void> {
     try {
       const file = await this.#files.open(path, 'read');
       try {
         await scanSegment(file, id, bytes, {
-          onRecord,
-          onDamage: (offset, end, header) => onDamage({ offset, end, header }),
+          onRecord: (header, offset, octets, start) => onRecord(header, offset, octets, start) !== false,
+          onDamage: (offset, end, header) => onDamage({ offset, end, header }) !== false,
         });
       } finally {
         await file.close();

@@ -5,11 +5,11 @@ import { findMagic, HEADER_BYTES, isIntact, type RecordHeader, readHeader } from
 /** Read at a time; a larger record is read as a whole. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
 
-/** What a scan has come across; the octets are valid until the call returns. */
+/** What a scan has come across; the octets are valid until the call returns. `false` ends the scan. */
 export interface ScanSink {
-  onRecord(header: RecordHeader, offset: number, octets: Buffer, payloadStart: number): void;
+  onRecord(header: RecordHeader, offset: number, octets: Buffer, payloadStart: number): boolean;
   /** Between `offset` and `end` is no intact record. `header` is that of the one which was there, if it is intact. */
-  onDamage(offset: number, end: number, header: RecordHeader | undefined): void;
+  onDamage(offset: number, end: number, header: RecordHeader | undefined): boolean;
 }
 
 /** The part of a file that is in memory. */
@@ -60,16 +60,18 @@ export async function scanSegment(file: OpenFile, segment: number, end: number, 
     const header = readHeader(window.octets, at - window.start, window.filled);
     if (header === undefined || header.segment !== segment) {
       const next = await findRecord(window, segment, at + 1, end);
-      sink.onDamage(at, next, undefined);
+      if (!sink.onDamage(at, next, undefined)) return;
       at = next;
       continue;
     }
     const bytes = HEADER_BYTES + header.payloadBytes;
     if (!window.has(at, bytes) && at + bytes <= end) await window.read(at, bytes);
     const payloadStart = at - window.start + HEADER_BYTES;
-    if (window.has(at, bytes) && isIntact(header, window.octets, payloadStart)) {
-      sink.onRecord(header, at, window.octets, payloadStart);
-    } else sink.onDamage(at, Math.min(end, at + bytes), header);
+    const goesOn =
+      window.has(at, bytes) && isIntact(header, window.octets, payloadStart)
+        ? sink.onRecord(header, at, window.octets, payloadStart)
+        : sink.onDamage(at, Math.min(end, at + bytes), header);
+    if (!goesOn) return;
     at += bytes;
   }
 }

@@ -124,6 +124,12 @@ export class SlotTable {
     return this.count;
   }
 
+  /** The first live slot from `slot` on; -1 when there is none. */
+  nextLive(slot: number): number {
+    const next = this.live === 0 ? this.count : this.#next(slot, false);
+    return next < this.count ? next : -1;
+  }
+
   /** Frees what is not needed any more when no slot is live. */
   release(): void {
     this.#settled = new Uint32Array(0);

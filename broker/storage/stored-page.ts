@@ -1,6 +1,6 @@
 /** A page: which slots of which segments hold the messages, in the order of positions. No octets of messages. */
 import type { Page } from '../store.ts';
-import type { Segment } from './segment.ts';
+import type { Amendment, Segment } from './segment.ts';
 import type { StoredHolder } from './stored-holder.ts';
 
 /** Slots of one segment: `count` in a row from `first` on, or those of `slots`. */
@@ -30,6 +30,8 @@ export class StoredPage implements Page {
   readonly lastPosition: number;
   readonly expiresAtMs: number;
   readonly #extents: readonly Extent[];
+  /** Of custodies that have come back or are held, by their place in the page: the log may not know it yet. */
+  readonly #amendments: ReadonlyMap<number, Amendment>;
   /** Its messages are with whoever has loaded it: their custody ends one by one. */
   handedOut = false;
   /** Custody of all has ended before anybody had loaded it. */
@@ -44,13 +46,16 @@ export class StoredPage implements Page {
     this.lastPosition = facts.lastPosition;
     this.expiresAtMs = facts.expiresAtMs;
     this.#extents = slots.extents();
+    this.#amendments = slots.amendments;
   }
 
-  /** Calls `visit` with every slot. */
-  eachSlot(visit: (segment: Segment, slot: number) => void): void {
+  /** Calls `visit` with every slot, and with what was amended when the page was made. */
+  eachSlot(visit: (segment: Segment, slot: number, amendment: Amendment | undefined) => void): void {
+    let place = 0;
     for (const { segment, first, count, slots } of this.#extents) {
       for (let index = 0; index < count; index++) {
-        visit(segment, slots === undefined ? first + index : (slots[index] as number));
+        const slot = slots === undefined ? first + index : (slots[index] as number);
+        visit(segment, slot, this.#amendments.get(place++));
       }
     }
   }
@@ -59,6 +64,7 @@ export class StoredPage implements Page {
 /** Collects the slots of a page. */
 export class PageSlots {
   count = 0;
+  readonly amendments = new Map<number, Amendment>();
   readonly #extents: Extent[] = [];
   #segment: Segment | undefined;
   #slots: number[] = [];
@@ -73,6 +79,11 @@ export class PageSlots {
     if (slots.length > 0 && slots[slots.length - 1] !== slot - 1) this.#isRow = false;
     slots.push(slot);
     this.count++;
+  }
+
+  /** What has become of the custody added last. */
+  amend(amendment: Amendment): void {
+    this.amendments.set(this.count - 1, amendment);
   }
 
   #flush(): void {
