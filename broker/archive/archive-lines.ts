@@ -58,14 +58,20 @@ export interface ReadArchive {
   readonly messages: AsyncIterable<ArchivedMessage>;
 }
 
-/** Reads an archive or a definitions document. Throws ArchiveError when it is neither. */
-export async function readArchive(lines: AsyncIterable<string>): Promise<ReadArchive> {
+/**
+ * Reads an archive or a definitions document, which may have `documentLengthMax` characters. Throws ArchiveError when it
+ * is neither.
+ */
+export async function readArchive(
+  lines: AsyncIterable<string>,
+  documentLengthMax = DOCUMENT_LENGTH_MAX,
+): Promise<ReadArchive> {
   const iterator = lines[Symbol.asyncIterator]();
   const first = await iterator.next();
   const text = first.done ? '' : first.value;
   const head = parseObject(text);
   if (head === undefined || !Object.hasOwn(head, 'warren_archive')) {
-    return { definitions: await readDocument(text, iterator), messages: nothing() };
+    return { definitions: await readDocument(text, iterator, documentLengthMax), messages: nothing() };
   }
   const { warren_archive: format, definitions } = head;
   if (format !== ARCHIVE_FORMAT) {
@@ -79,13 +85,13 @@ export async function readArchive(lines: AsyncIterable<string>): Promise<ReadArc
 
 async function* nothing(): AsyncGenerator<never> {}
 
-async function readDocument(first: string, rest: AsyncIterator<string>): Promise<Definitions> {
+async function readDocument(first: string, rest: AsyncIterator<string>, lengthMax: number): Promise<Definitions> {
   const lines = [first];
   let length = first.length;
   for (let next = await rest.next(); !next.done; next = await rest.next()) {
     lines.push(next.value);
     length += next.value.length;
-    if (length > DOCUMENT_LENGTH_MAX) throw new ArchiveError('it is no archive, and too long for definitions');
+    if (length > lengthMax) throw new ArchiveError('it is no archive, and too long for definitions');
   }
   try {
     const document: unknown = JSON.parse(lines.join('\n'));

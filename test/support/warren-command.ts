@@ -9,14 +9,20 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** Runs it to its end, with nothing in its environment but PATH and `environment`. */
+export interface WarrenCommandOptions {
+  /** The environment beside PATH. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** What the shell does first that becomes the program, e.g. `ulimit -f 1`. */
+  readonly after?: string;
+}
+
+/** Runs it to its end. */
 export async function warrenCommand(
   words: readonly string[],
-  options: { readonly environment?: Readonly<Record<string, string>>; readonly cwd?: string } = {},
+  { environment = {}, after = ':' }: WarrenCommandOptions = {},
 ): Promise<Ended> {
-  const child = spawn(process.execPath, [MAIN, ...words], {
-    cwd: options.cwd,
-    env: { PATH: process.env.PATH ?? '', ...options.environment },
+  const child = spawn('sh', ['-c', `${after}; exec "$0" "$@"`, process.execPath, MAIN, ...words], {
+    env: { PATH: process.env.PATH ?? '', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const exited = new Promise<number | null>((resolve) => child.once('close', resolve));

@@ -57,6 +57,12 @@ describe('an archive', () => {
     expect(await bodiesOf(document)).toEqual([]);
   });
 
+  it('has definitions of a length that memory has room for', async () => {
+    const document = ['{', '"queues": []', '}'];
+    await readArchive(each(document), 14);
+    await expect(readArchive(each(document), 13)).rejects.toThrow('too long for definitions');
+  });
+
   it('is refused when it has been cut off, wherever', async () => {
     const lines = await archive('a', 'b', 'c');
     for (let kept = 1; kept < lines.length; kept += 1) {

@@ -1,5 +1,5 @@
 /** `warren export` over real data folders. */
-import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { warrenCommand } from '../../support/warren-command.ts';
@@ -84,6 +84,17 @@ describe('warren export', () => {
     const { code, stderr } = await exported(dataDir);
     expect(code).toBe(1);
     expect(stderr).toContain(`process ${process.pid}`);
+  });
+
+  it('leaves nothing half of it behind when the disk is full', async () => {
+    const dataDir = await sample();
+    const file = fresh('archive.jsonl');
+    writeFileSync(file, 'the export before');
+    const words = ['export', '--data-dir', dataDir, '--all-messages', file];
+    const { code, stderr } = await warrenCommand(words, { after: 'ulimit -f 1' });
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^warren export: EFBIG/)]);
+    expect(readFileSync(file, 'utf8')).toBe('the export before');
+    expect(readdirSync(join(file, '..'))).toEqual(['archive.jsonl']);
   });
 
   it('takes the folder from the environment and the configuration file too', async () => {
