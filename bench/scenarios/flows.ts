@@ -11,7 +11,8 @@ const TOPIC_BINDINGS = 1_000;
 const TOPIC_EXCHANGE = 'bench.topic';
 const SMALL_BODY = Buffer.alloc(16, 'x');
 
-function sizeName(bodyBytes: number): string {
+/** `16 B`, `1 KB`. */
+export function sizeName(bodyBytes: number): string {
   return bodyBytes < 1024 ? `${bodyBytes} B` : `${bodyBytes / 1024} KB`;
 }
 

@@ -10,16 +10,13 @@ import { StompLink, stompFrame } from '../generator/stomp-link.ts';
 import { MeasuredWindow, until } from '../generator/window.ts';
 import { ProcessTree } from '../process-usage.ts';
 import { windowFor } from './flow.ts';
+import { sizeName } from './flows.ts';
 import type { Figure, RunContext, Scenario } from './scenario.ts';
 
 const QUEUE = 'bench.i';
 const DESTINATION = `/queue/${QUEUE}`;
 /** Receipts outstanding, and prefetch, of the persistent flow. */
 const RECEIPT_WINDOW = 1_000;
-
-function sizeName(bodyBytes: number): string {
-  return bodyBytes < 1024 ? `${bodyBytes} B` : `${bodyBytes / 1024} KB`;
-}
 
 function flow(bodyBytes: number, persistent: boolean): Scenario {
   const how = persistent ? `persistent, receipts and acks (window ${RECEIPT_WINDOW})` : 'transient, auto-ack';
