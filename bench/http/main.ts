@@ -95,7 +95,12 @@ async function warren(kind: string): Promise<Way> {
     door === 'amqp' || door === 'http' ? '0' : 'off',
   ]);
   const ready = /startup complete/;
-  const broker = await startChild(process.execPath, [MAIN, ...ports], { cwd: ROOT, env: process.env }, ready);
+  const broker = await startChild(
+    process.execPath,
+    [MAIN, '--data-dir', 'none', ...ports],
+    { cwd: ROOT, env: process.env },
+    ready,
+  );
   const portOf = (label: string): string =>
     new RegExp(`^${label} +127\\.0\\.0\\.1:(\\d+) `, 'm').exec(broker.output)?.[1] ?? '0';
   const { child } = await startApplication(kind, portOf('ws'), portOf('amqp'));

@@ -1,5 +1,8 @@
 /** curl alone: as an application, as a visitor, and with its ways to log in. */
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -7,10 +10,10 @@ import { loadTls } from '../../../gateways/tls.ts';
 import { ptthApplication } from '../../gateways/reverse-http/application.ts';
 import { Scene } from '../../gateways/reverse-http/scene.ts';
 import { issue, makeAuthority, writePems } from '../../support/certificates.ts';
+import { eventually } from '../../support/eventually.ts';
 import { describeWith, ForeignProgram } from '../interop/foreign-program.ts';
 
 const run = promisify(execFile);
-const SERVE = join(import.meta.dirname, 'programs/serve.sh');
 
 let scene: Scene;
 
@@ -28,14 +31,18 @@ const status = (...args: readonly string[]): Promise<string> =>
   curl('--output', '/dev/null', '--write-out', '%{http_code}', ...args);
 
 describeWith('curl', ['curl', '--version'])('curl', () => {
-  it('serves pages to another curl', async () => {
-    const server = new ForeignProgram('sh', [SERVE, scene.base, 'hello', 'guest:guest']);
+  it('serves pages to another curl with the loop of the README', async () => {
+    const readme = readFileSync(join(import.meta.dirname, '../../../README.md'), 'utf8');
+    const loop = readme.match(/```sh\n(broker=[^`]*)```/)?.[1] ?? '';
+    const folder = await mkdtemp(join(tmpdir(), 'warren-curl-'));
+    const here = `cd ${folder}\n${loop.replace('http://127.0.0.1:15674', scene.base)}`;
+    const server = new ForeignProgram('sh', ['-c', here]);
     try {
-      await server.waitFor('polling');
-      for (const path of ['/', '/a/b?c']) {
-        expect(await curl(`${scene.base}/http/hello${path}`)).toBe(`<h1>You asked for /http/hello${path}</h1>\n`);
+      await eventually(async () => expect((await scene.overview()).slots).toBe(1), { timeoutMs: 20_000 });
+      for (const path of ['/', '/a/b?c', '/again']) {
+        expect(await curl(`${scene.base}/http/hello${path}`)).toBe('Hello from curl\n');
       }
-      expect(await curl('--data', 'x', `${scene.base}/http/hello/posted`)).toContain('/http/hello/posted');
+      expect(await curl('--data', 'x', `${scene.base}/http/hello/posted`)).toBe('Hello from curl\n');
     } finally {
       await server.stop();
     }
