@@ -18,7 +18,7 @@ const run = promisify(execFile);
 let scene: Scene;
 
 beforeEach(async () => {
-  scene = await Scene.open();
+  scene = await Scene.open({ pollSeconds: 2 });
 });
 
 afterEach(() => scene.close());
