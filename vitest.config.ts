@@ -1,7 +1,16 @@
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 /** `vitest run` runs the quick tests; `vitest run --mode slow` those of test/slow/, one file at a time. */
 export default defineConfig(({ mode }) => ({
+  // As `paths` in tsconfig.json: the examples import the package by its name, and are tested with the sources.
+  resolve: {
+    alias: [
+      { find: /^warren$/, replacement: join(import.meta.dirname, 'broker/index.ts') },
+      { find: /^warren\/websocket$/, replacement: join(import.meta.dirname, 'gateways/websocket.ts') },
+      { find: /^warren\/([a-z-]+)$/, replacement: join(import.meta.dirname, 'gateways/$1/gateway.ts') },
+    ],
+  },
   test:
     mode === 'slow'
       ? {

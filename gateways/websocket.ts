@@ -17,6 +17,8 @@ import { type HttpDoor, headWithoutUpgrade } from './http-door.ts';
 import { CLOSE_TIMEOUT_MS, type Listener, type ListenerOptions, listen } from './listener.ts';
 import { WebSocketStream } from './websocket-stream.ts';
 
+export type { HttpDoor } from './http-door.ts';
+
 /** What a door offers to WebSocket clients. */
 export interface WebSocketDoor {
   /** As registered, e.g. `amqp`, `v12.stomp`; matched as written. */
