@@ -6,6 +6,7 @@
  * logs@broker.localhost               the exchange logs; key ''
  * logs@broker.localhost/app.login     the exchange logs; key app.login
  * logs+app.#@broker.localhost         the same with the key app.#, for servers that take no resource in a contact
+ * logs+app.#@broker.localhost/app.x   to follow: app.#; to write to: app.x
  * queue+orders@broker.localhost       the queue orders
  * ```
  *
@@ -13,13 +14,13 @@
  */
 import type { Directory } from './directory.ts';
 import { ADDRESS_ARGUMENT } from './inbox.ts';
-import { formatJid, type Jid, tryParseJid } from './jid.ts';
+import { formatJid, type Jid, parseJid, tryParseJid } from './jid.ts';
 import { decodeName, encode, encodeExactly, encodePlainly, splitLocal } from './local-part.ts';
 import { StanzaError } from './stanza-error.ts';
 
 export type Target =
   | { readonly kind: 'domain' }
-  | { readonly kind: 'exchange'; readonly exchange: string; readonly key: string }
+  | { readonly kind: 'exchange'; readonly exchange: string; readonly bindingKey: string; readonly routingKey: string }
   | { readonly kind: 'queue'; readonly queue: string };
 
 const QUEUE_PREFIX = 'queue+';
@@ -40,7 +41,9 @@ export function targetOf({ local, domain, resource }: Jid, directory: Directory)
     const addresses = meant.map((one) => `${encodeExactly(one)}@${domain} (${one})`).join(', ');
     throw new StanzaError('conflict', `several exchanges have this name but for its case: ${addresses}`);
   }
-  return { kind: 'exchange', exchange, key: key === undefined ? resource : decodeName(key).text };
+  const inside = key === undefined ? undefined : decodeName(key).text;
+  // A chat goes on at the full address from which the last message came: the key of that message, not of the contact.
+  return { kind: 'exchange', exchange, bindingKey: inside ?? resource, routingKey: resource || (inside ?? '') };
 }
 
 /** The exchange that an address means. Throws StanzaError, also for an address of something else. */
@@ -62,6 +65,16 @@ export function contactAddress(directory: Directory, domain: string, exchange: s
   const plain = directory.isAmbiguous(exchange) ? encodeExactly(exchange) : encodePlainly(exchange);
   const local = plain === 'queue' ? encodeExactly(exchange) : plain;
   return `${local}+${encode(key)}@${domain}`;
+}
+
+/**
+ * The address from which a contact says that it is there. COMPAT: profanity takes only a resource for online, so that a
+ * contact with the key in its local part has the same key as its resource.
+ */
+export function presenceAddress(contact: string): string {
+  const jid = parseJid(contact);
+  const [, key] = splitLocal(jid.local, 2);
+  return key === undefined || jid.resource !== '' ? contact : `${contact}${resourceOf(decodeName(key).text)}`;
 }
 
 export function queueAddress(domain: string, queue: string): string {

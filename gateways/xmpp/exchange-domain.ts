@@ -14,7 +14,7 @@
  */
 import type { BindingSpec } from '../../broker/port.ts';
 import { presenceElement, priorityOf } from './account.ts';
-import { contactAddress, exchangeOf, targetOf } from './addresses.ts';
+import { contactAddress, exchangeOf, presenceAddress, targetOf } from './addresses.ts';
 import { messageOf } from './content.ts';
 import type { Directory } from './directory.ts';
 import { type Element, element } from './element.ts';
@@ -96,7 +96,7 @@ export class ExchangeDomain implements JidOwner {
         this.#onUnsubscribe(to, user, stanza.attributes.type);
         return;
       case 'probe':
-        if (this.#follows(user, to)) this.#send(undefined, contact, formatJid(from));
+        if (this.#follows(user, to)) this.#greet(contact, formatJid(from));
         return;
       case 'error':
         this.#inbox(user)?.dropResource(formatJid(from));
@@ -124,10 +124,15 @@ export class ExchangeDomain implements JidOwner {
     void this.#options.router.route(presenceElement(type, from, to));
   }
 
+  /** Says that an exchange is there. */
+  #greet(contact: string, user: string): void {
+    this.#send(undefined, presenceAddress(contact), user);
+  }
+
   #follows(user: string, to: Jid): boolean {
     try {
-      const { exchange, key } = exchangeOf(to, this.#directory);
-      return this.#directory.bindingsTo(user).some((one) => one.source === exchange && one.bindingKey === key);
+      const { exchange, bindingKey } = exchangeOf(to, this.#directory);
+      return this.#directory.bindingsTo(user).some((one) => one.source === exchange && one.bindingKey === bindingKey);
     } catch {
       return false;
     }
@@ -138,7 +143,7 @@ export class ExchangeDomain implements JidOwner {
     if (to.local === '') {
       // The bot: always there, and nothing to bind.
       this.#send('subscribed', contact, user);
-      this.#send(undefined, contact, user);
+      this.#greet(contact, user);
       return;
     }
     try {
@@ -153,10 +158,10 @@ export class ExchangeDomain implements JidOwner {
     const contact = formatJid(to);
     if (to.local === '') return;
     const follow = async (): Promise<void> => {
-      const { exchange, key } = exchangeOf(to, this.#directory);
-      await this.#options.inboxes.get(this.#directory, user).follow(exchange, key, contact);
+      const { exchange, bindingKey } = exchangeOf(to, this.#directory);
+      await this.#options.inboxes.get(this.#directory, user).follow(exchange, bindingKey, contact);
       this.#send('subscribed', contact, user);
-      this.#send(undefined, contact, user);
+      this.#greet(contact, user);
     };
     follow().catch((error: unknown) => {
       this.#refuse(stanza, error, contact, user);
@@ -177,8 +182,8 @@ export class ExchangeDomain implements JidOwner {
     const contact = formatJid(to);
     const unfollow = async (): Promise<boolean> => {
       if (!this.#follows(user, to)) return false;
-      const { exchange, key } = exchangeOf(to, this.#directory);
-      return this.#options.inboxes.get(this.#directory, user).unfollow(exchange, key);
+      const { exchange, bindingKey } = exchangeOf(to, this.#directory);
+      return this.#options.inboxes.get(this.#directory, user).unfollow(exchange, bindingKey);
     };
     unfollow().then(
       (done) => {
@@ -232,7 +237,7 @@ export class ExchangeDomain implements JidOwner {
         if (known !== undefined && known.domain !== this.domain) continue;
         const contact = known ? formatJid(known) : contactAddress(this.#directory, this.domain, source, bindingKey);
         this.#send('probe', contact, user);
-        this.#send(undefined, contact, user);
+        this.#greet(contact, user);
       }
     }
   }
@@ -256,7 +261,7 @@ export class ExchangeDomain implements JidOwner {
     if (this.#options.refusesPublishes(from)) {
       throw new StanzaError('resource-constraint', 'publishers are held back: the broker is short of memory or disk');
     }
-    const [exchange, routingKey] = target.kind === 'queue' ? ['', target.queue] : [target.exchange, target.key];
+    const [exchange, routingKey] = target.kind === 'queue' ? ['', target.queue] : [target.exchange, target.routingKey];
     return this.publish(stanza, exchange, routingKey, from);
   }
 

@@ -88,6 +88,8 @@ describe('a contact that is an exchange', () => {
     );
     raw.say(x("<message to='$X+stock.\\49\\42\\4d@broker.localhost'><body>down</body></message>"));
     await raw.until('<body>down<');
+    raw.say(x("<message to='$X+*.\\49\\42\\4d@broker.localhost/stock.IBM'><body>back</body></message>"));
+    await raw.until(/routing-key="stock\.IBM"/);
     raw.say(x("<presence type='unsubscribed' to='$X+*.\\49\\42\\4d@broker.localhost'/>"));
   });
 

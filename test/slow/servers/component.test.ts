@@ -93,7 +93,7 @@ function stories(makeServer: () => Promise<XmppServer>): void {
   async function follow(client: XmppClient, contact: string): Promise<void> {
     const granted = new Promise<void>((resolve) => {
       client.on('stanza', ({ name, attrs: { type, from } }) => {
-        if (name === 'presence' && type === undefined && from === contact) resolve();
+        if (name === 'presence' && type === undefined && from === `${contact}/app.#`) resolve();
       });
     });
     await client.send(xml('presence', { type: 'subscribe', to: contact }));
