@@ -42,6 +42,9 @@ const RECEIPT = headerId('receipt');
 /** Largest frame before the login. */
 export const FRAME_BYTES_MAX_BEFORE_LOGIN = 64 * 1024;
 
+/** How often a connection whose peer has ended his side looks whether all that he said has been carried out. */
+const IDLE_CHECK_MS = 5;
+
 const NO_HEADERS: Headers = new Map();
 
 /** The head of the frame in hand; frames are read one at a time, so one serves all connections. */
@@ -84,6 +87,8 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
     this.outbox = new Outbox(socket, this, options.outbox);
     this.#input = new FrameInput(socket, this);
     this.#endWithin(options.handshakeTimeoutMs, 'not connected within the time limit');
+    // Whoever pipes frames into a program like nc ends his side at once, and wants to read the answers.
+    socket.allowHalfOpen = true;
     socket.on('data', (chunk: Buffer) => {
       this.receivedChunks += 1;
       this.#input.onData(chunk);
@@ -315,10 +320,22 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
   }
 
   #onSocketEnd(): void {
-    if (this.#state === 'running') {
-      this.options.log.debug({ peer: this.#name }, 'client ended its socket without DISCONNECT');
+    const isOpen = this.#state === 'running' || this.#state === 'logging-in';
+    if (isOpen) this.options.log.debug({ peer: this.#name }, 'client ended its socket without DISCONNECT');
+    this.#endWithin(this.options.closeTimeoutMs, 'its socket does not end');
+    this.#finishWhenIdle();
+  }
+
+  /** What has been received is carried out first, what that brings about is said, and receipts are waited for. */
+  #finishWhenIdle(): void {
+    if (this.#input.isHalted(Halt.control | Halt.turn)) {
+      setTimeout(() => this.#finishWhenIdle(), IDLE_CHECK_MS).unref();
+      return;
     }
-    this.#finish('its socket does not end');
+    const finish = (): void => this.#finish('its socket does not end');
+    // A new consumer gets its first messages in the next turn.
+    const settled = this.#session?.settled() ?? Promise.resolve();
+    settled.then(() => setImmediate(() => setImmediate(finish)), finish);
   }
 
   #onSocketClose(): void {

@@ -5,6 +5,7 @@ export const LF = 0x0a;
 export const CR = 0x0d;
 export const SPACE = 0x20;
 export const COLON = 0x3a;
+export const AT = 0x40;
 export const BACKSLASH = 0x5c;
 export const ZERO = 0x30;
 

@@ -29,7 +29,7 @@ export class Publisher {
   #transactional: Channel | undefined;
   /** A message of the transaction under way came back. */
   #transactionReturned = false;
-  #onAllSettled: (() => void) | undefined;
+  readonly #onAllSettled: (() => void)[] = [];
 
   constructor(connection: Connection, events: PublisherEvents) {
     this.#connection = connection;
@@ -40,7 +40,9 @@ export class Publisher {
         else events.onReceipt(receipt);
       },
       onRefused: (receipt) => events.onFailure(refused(), receipt),
-      onSettled: () => this.#onAllSettled?.(),
+      onSettled: () => {
+        for (const resolve of this.#onAllSettled.splice(0)) resolve();
+      },
     });
     this.channel = connection.openChannel({
       onReturn: () => this.#onReturn(),
@@ -108,9 +110,7 @@ export class Publisher {
   /** Resolves when no receipt is owed any more. */
   settled(): Promise<void> {
     if (this.#receipts.size === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#onAllSettled = resolve;
-    });
+    return new Promise((resolve) => this.#onAllSettled.push(resolve));
   }
 }
 

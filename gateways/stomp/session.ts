@@ -13,7 +13,7 @@ import { type CommandName, commandName, type FrameHead } from './frame-head.ts';
 import { encodeFrame } from './frame-text.ts';
 import { headerId } from './header-names.ts';
 import type { Login } from './login.ts';
-import { decodeText, readDecimal, sameOctets } from './octets.ts';
+import { readDecimal } from './octets.ts';
 import type { ResolvedOptions } from './options.ts';
 import { ProtocolError } from './protocol-error.ts';
 import { Publisher } from './publisher.ts';
@@ -30,6 +30,7 @@ import {
   withType,
 } from './subscribing.ts';
 import { messageNotFound, SUBSCRIPTION_ID_BYTES_MAX, Subscription, type SubscriptionHost } from './subscription.ts';
+import { Subscriptions } from './subscriptions.ts';
 import { ensureQueue, type QueueWish, requireDestination, type Target, Targets } from './targets.ts';
 import { type Settlement, Transactions } from './transactions.ts';
 
@@ -57,7 +58,6 @@ const REQUEUE = headerId('requeue');
 const TRANSACTION = headerId('transaction');
 /** Where a session with `warren.soft-error` hears of subscriptions that were ended: `/warren/events`. */
 const EVENTS = 'events';
-const AT = 0x40;
 
 export class Session implements SubscriptionHost {
   readonly sessionId: string;
@@ -73,13 +73,8 @@ export class Session implements SubscriptionHost {
   readonly #targets: Targets;
   readonly #transactions = new Transactions();
   readonly #replyQueues: ReplyQueues;
-  /** By id, or without one by destination; those that have ended too, as long as something of theirs is unacked. */
-  readonly #subscriptions = new Map<string, Subscription>();
-  /** The same by what their message-ids begin with. */
-  readonly #byTagPrefix = new Map<string, Subscription>();
+  readonly #subscriptions = new Subscriptions();
   #subscriptionCount = 0;
-  /** The one acked last: it is mostly the same. */
-  #acked: Subscription | undefined;
   /** The id of the subscription to events. */
   #events: string | undefined;
   #eventCount = 0;
@@ -241,7 +236,7 @@ export class Session implements SubscriptionHost {
     }
     const start = (head.colons[index] as number) + 1;
     const end = head.ends[index] as number;
-    const subscription = this.#subscriptionOf(head.octets, start, end);
+    const subscription = this.#subscriptions.ofMessageId(head.octets, start, end);
     if (subscription === undefined) throw messageNotFound(head.valueAt(index));
     const tag = readDecimal(head.octets, start + subscription.tagPrefix.length, end);
     const isOpen = subscription.requireTag(tag, head.valueAt(index));
@@ -254,16 +249,6 @@ export class Session implements SubscriptionHost {
     this.#answer(receipt);
   }
 
-  /** The subscription to whose messages that id belongs: all of it but the digits at its end says so. */
-  #subscriptionOf(octets: Uint8Array, start: number, end: number): Subscription | undefined {
-    const last = this.#acked;
-    if (last !== undefined && sameOctets(last.tagPrefix, octets, start, start + last.tagPrefix.length)) return last;
-    let to = end;
-    while (to > start && octets[to - 1] !== AT) to -= 1;
-    this.#acked = this.#byTagPrefix.get(decodeText(octets, start, to));
-    return this.#acked;
-  }
-
   #verdictOf(head: FrameHead): 'requeue' | 'discard' {
     const index = head.find(REQUEUE);
     const requeue =
@@ -273,7 +258,7 @@ export class Session implements SubscriptionHost {
 
   #settle({ subscription, tag, verdict }: Settlement): void {
     subscription.settle(tag, verdict);
-    if (!subscription.isActive) this.#closeIfSettled(subscription);
+    if (!subscription.isActive) this.#subscriptions.closeIfSettled(subscription);
   }
 
   // ---- every other frame
@@ -319,7 +304,7 @@ export class Session implements SubscriptionHost {
 
   /** Everything owed is said, and exclusive queues are gone, before the receipt. */
   async #disconnect(): Promise<void> {
-    for (const { channel } of this.#subscriptions.values()) channel.pause();
+    this.#subscriptions.pause();
     await this.#publisher.settled();
     await this.#connection.close();
   }
@@ -353,19 +338,8 @@ export class Session implements SubscriptionHost {
   }
 
   #add(subscription: Subscription): void {
-    // One that has ended under the same id gives back what it holds.
-    const ended = this.#subscriptions.get(subscription.id);
-    if (ended !== undefined) this.#forget(ended);
-    this.#subscriptions.set(subscription.id, subscription);
-    this.#byTagPrefix.set(tagPrefixOf(subscription), subscription);
+    this.#subscriptions.add(subscription);
     if (this.outbox.full) subscription.channel.pause();
-  }
-
-  #forget(subscription: Subscription): void {
-    subscription.channel.close();
-    if (this.#subscriptions.get(subscription.id) === subscription) this.#subscriptions.delete(subscription.id);
-    this.#byTagPrefix.delete(tagPrefixOf(subscription));
-    if (this.#acked === subscription) this.#acked = undefined;
   }
 
   #subscribeToEvents({ destination }: SubscribeRequest, id: string): void {
@@ -400,11 +374,7 @@ export class Session implements SubscriptionHost {
     subscription.isActive = false;
     this.#replyQueues.forget(subscription.id);
     await subscription.channel.cancel(subscription.consumerTag);
-    this.#closeIfSettled(subscription);
-  }
-
-  #closeIfSettled(subscription: Subscription): void {
-    if (subscription.unackedCount === 0) this.#forget(subscription);
+    this.#subscriptions.closeIfSettled(subscription);
   }
 
   onSubscriptionCancelled(subscription: Subscription, reason: CancelReason, explanation: string): void {
@@ -430,18 +400,23 @@ export class Session implements SubscriptionHost {
       explanation,
     });
     // A timeout has put back what was unacked.
-    if (reason === 'timeout') this.#forget(subscription);
+    if (reason === 'timeout') this.#subscriptions.close(subscription);
+  }
+
+  /** Resolves when no receipt is owed any more. */
+  settled(): Promise<void> {
+    return this.#publisher.settled();
   }
 
   // ---- flow
 
   /** The outbox is full: nobody delivers. */
   pause(): void {
-    for (const { channel } of this.#subscriptions.values()) channel.pause();
+    this.#subscriptions.pause();
   }
 
   resume(): void {
-    for (const { channel } of this.#subscriptions.values()) channel.resume();
+    this.#subscriptions.resume();
   }
 }
 
@@ -459,9 +434,4 @@ function transactionIn(headers: Headers): string {
   const name = headers.get('transaction');
   if (name === undefined) throw new ReplyError('Missing Header', "the header 'transaction' must be there");
   return name;
-}
-
-/** The key of a subscription's message-ids. */
-function tagPrefixOf({ tagPrefix }: Subscription): string {
-  return decodeText(tagPrefix, 0, tagPrefix.length);
 }
