@@ -27,6 +27,7 @@ export function memoryStore(): Store {
     settlePage: nothing,
     whenSynced: (waiter) => queueMicrotask(() => waiter.onSynced()),
     synced: () => Promise.resolve(),
+    definitionsSynced: () => Promise.resolve(),
     close: () => Promise.resolve(),
   };
 }

@@ -194,6 +194,8 @@ export interface Store {
   whenSynced(waiter: SyncWaiter): void;
   /** The same as a promise. Resolves at once when nothing waits to be stored. */
   synced(): Promise<void>;
+  /** Resolves when every definition made or ended until now is on disk; at once when all of them are. */
+  definitionsSynced(): Promise<void>;
   /**
    * Stores what is left and lets go of the data folder. Rejects when that is not possible in time; what was confirmed is
    * safe also then. Idempotent.

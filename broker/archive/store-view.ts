@@ -128,6 +128,10 @@ export class StoreView implements Store {
     return Promise.resolve();
   }
 
+  definitionsSynced(): Promise<void> {
+    return Promise.resolve();
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }

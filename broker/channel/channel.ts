@@ -92,7 +92,7 @@ export class Channel implements port.Channel {
       this.#authorize('write', 'exchange', alternate);
     }
     this.#vhost.declareExchange(declaration);
-    if (this.#outlives(declaration.durable)) await this.#store.synced();
+    if (this.#outlives(declaration.durable)) await this.#store.definitionsSynced();
   }
 
   /** Whether a verb about something is to be answered only when it is on disk. */
@@ -105,7 +105,7 @@ export class Channel implements port.Channel {
     this.#authorize('configure', 'exchange', exchange);
     const durable = this.#vhost.exchangeNamed(exchange)?.durable;
     this.#vhost.deleteExchange(exchange, options.ifUnused ?? false);
-    if (this.#outlives(durable)) await this.#store.synced();
+    if (this.#outlives(durable)) await this.#store.definitionsSynced();
   }
 
   async declareQueue(declaration: port.QueueDeclaration): Promise<port.QueueDeclared> {
@@ -130,7 +130,7 @@ export class Channel implements port.Channel {
     if (!queues.has(name)) checkVhostQueues(spec.limits ?? {}, queues.size, spec.name, name);
     const queue = this.#vhost.declareQueue({ ...declaration, queue: name }, this.connection);
     const answer = declared(queue);
-    if (this.#outlives(queue.durable)) await this.#store.synced();
+    if (this.#outlives(queue.durable)) await this.#store.definitionsSynced();
     return answer;
   }
 
@@ -152,7 +152,7 @@ export class Channel implements port.Channel {
     this.#answersFirst = true;
     try {
       const count = this.#vhost.deleteQueue(queue, options);
-      if (this.#outlives(queue.durable)) await this.#store.synced();
+      if (this.#outlives(queue.durable)) await this.#store.definitionsSynced();
       return count;
     } finally {
       this.#answersFirst = false;
@@ -172,14 +172,14 @@ export class Channel implements port.Channel {
   async bind(binding: port.BindingSpec): Promise<void> {
     this.#authorizeBinding(binding);
     this.#vhost.bind(binding, this.connection);
-    if (this.#outlives(this.#isDurable(binding))) await this.#store.synced();
+    if (this.#outlives(this.#isDurable(binding))) await this.#store.definitionsSynced();
   }
 
   async unbind(binding: port.BindingSpec): Promise<void> {
     this.#authorizeBinding(binding);
     const durable = this.#isDurable(binding);
     this.#vhost.unbind(binding, this.connection);
-    if (this.#outlives(durable)) await this.#store.synced();
+    if (this.#outlives(durable)) await this.#store.definitionsSynced();
   }
 
   #isDurable({ source, destination, destinationKind }: port.BindingSpec): boolean {

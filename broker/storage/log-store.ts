@@ -81,6 +81,9 @@ export class LogStore implements Store {
   /** The open batch is to be sealed at the end of the turn. */
   #isSealing = false;
   #cancelLazy: CancelTimer | undefined;
+  /** Numbers of the batch that the last definition is in, and of the last one that is on disk. */
+  #lastDefinition = 0;
+  #lastSynced = 0;
   #recovery: Recovery | undefined;
   #cleaner: Cleaner | undefined;
   #closing: Promise<void> | undefined;
@@ -110,11 +113,13 @@ export class LogStore implements Store {
 
   define(kind: DefinitionKind, key: readonly string[], value: DefinitionValue): void {
     this.#open.definitions.push(definitionMade(kind, key, value));
+    this.#lastDefinition = this.#open.number;
     this.#lazily();
   }
 
   undefine(kind: DefinitionKind, key: readonly string[]): void {
     this.#open.definitions.push({ kind, key, octets: undefined });
+    this.#lastDefinition = this.#open.number;
     this.#lazily();
   }
 
@@ -237,6 +242,10 @@ export class LogStore implements Store {
     this.#lazily();
   }
 
+  definitionsSynced(): Promise<void> {
+    return this.#lastDefinition > this.#lastSynced ? this.synced() : Promise.resolve();
+  }
+
   whenSynced(waiter: SyncWaiter): void {
     this.#open.waiters.push(waiter);
     this.#soon();
@@ -310,6 +319,7 @@ export class LogStore implements Store {
   }
 
   #finish(batch: Batch): void {
+    this.#lastSynced = batch.number;
     this.#pendingBytes -= batch.bytes;
     if (this.#isBehind && this.#pendingBytes < BEHIND_BYTES / 2) {
       this.#isBehind = false;
