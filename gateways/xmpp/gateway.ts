@@ -289,8 +289,14 @@ export class XmppDoor implements ClientHost, Gateway {
       handshakeTimeoutMs,
       silenceMs,
       log,
-      onUp: () => domain?.greetAll(),
-      onDown: () => domain?.forgetAll(isRemote),
+      onUp: () => {
+        domain?.greetAll();
+        this.#router.tellOfLink(component.domain, true);
+      },
+      onDown: () => {
+        domain?.forgetAll(isRemote);
+        this.#router.tellOfLink(component.domain, false);
+      },
     });
     this.#links.push(link);
     this.#endings.push(this.#router.addLink(component.domain, link));

@@ -5,7 +5,7 @@
  */
 import { rethrowLater } from '../../broker/assert.ts';
 import type { Element } from './element.ts';
-import { bareText, type Jid, tryParseJid } from './jid.ts';
+import { bareText, type Jid, parseJid, tryParseJid } from './jid.ts';
 import { errorReply, StanzaError, stanzaErrorOf } from './stanza-error.ts';
 
 /** How the sender of a stanza learns what became of it. One of the two is called, once. */
@@ -25,6 +25,8 @@ export interface JidOwner {
   onStanza(stanza: Element, to: Jid, from: Jid, settlement?: Settlement): Promise<void> | void;
   /** It calls the settlements that it is given; for others `delivered` is called when they have returned. */
   readonly settles?: boolean;
+  /** Of an address in the domain of a component: the way to the users of that server is there, or is not any more. */
+  onLink?(isUp: boolean): void;
 }
 
 /** The way to another server, for stanzas from one of our domains. */
@@ -55,6 +57,11 @@ export class StanzaRouter {
   addLink(domain: string, link: StanzaLink): () => void {
     this.#links.set(domain, link);
     return () => this.#links.delete(domain);
+  }
+
+  /** Tells those who have an address in `domain` of the link by which it leaves. */
+  tellOfLink(domain: string, isUp: boolean): void {
+    for (const [address, owner] of this.#owners) if (parseJid(address).domain === domain) owner.onLink?.(isUp);
   }
 
   /** Is there somebody in this process for this address? */
