@@ -89,7 +89,8 @@ export class LogRecovery {
       if (!isClean) holder.returnedThrough = Math.max(holder.returnedThrough, holder.deliveredThrough);
     }
     this.#state.lastHolder = Math.max(this.#state.lastHolder, this.#found.lastHolder);
-    const isChanged = (!isClean && this.#logFiles.length > 0) || this.#leftovers.length > 0;
+    // What is damaged has been given up here only; the log must say so too, or the next start would refuse it again.
+    const isChanged = (!isClean && this.#logFiles.length > 0) || this.#leftovers.length + this.#damages.length > 0;
     return {
       state: this.#state,
       recovery: new Recovery(this.#found, this.#state.holders, this.#state.segments, isChanged),

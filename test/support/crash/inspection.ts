@@ -22,6 +22,7 @@ export class Inspection {
   readonly #ledger: Ledger;
   readonly #random: Random;
   readonly #held = new Map<string, Held[]>();
+  readonly #consumers: string[] = [];
 
   private constructor(session: Session, orders: Orders | undefined, random: Random) {
     this.#session = session;
@@ -66,6 +67,8 @@ export class Inspection {
     await this.#untilStill(queues, () => this.#ledger.overdue(everything()));
     if (this.#session.ended) throw new Error('the broker died while it was looked at');
     this.#ledger.compare(everything());
+    // What is given back must not come again.
+    for (const tag of this.#consumers) await this.#session.channel.cancel(tag);
     for (const [queue, held] of this.#held) this.#dispose(queue, held);
     if (this.#random.chance(0.7)) await this.#session.barrier();
     await this.#session.close();
@@ -85,11 +88,12 @@ export class Inspection {
       this.#held.set(queue, held);
       this.#ledger.opened(queue);
       const notBeforeMs = Date.now();
-      await channel.consume(queue, (message) => {
+      const { consumerTag } = await channel.consume(queue, (message) => {
         if (message === null) return;
         if (message.properties.messageId === PROBE) channel.ack(message);
         else held.push(this.#session.receive(queue, message, message.fields.redelivered, notBeforeMs));
       });
+      this.#consumers.push(consumerTag);
     }
   }
 
