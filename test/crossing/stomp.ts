@@ -28,8 +28,11 @@ const HEADERS = {
   appId: 'app-id',
 } as const;
 
-/** Headers of a MESSAGE that are about its delivery. */
-const TRANSPORT = new Set(['subscription', 'message-id', 'destination', 'redelivered', 'ack', 'content-length']);
+/** Headers of a MESSAGE that are about its delivery; XMPP says besides whose message it is. */
+const TRANSPORT = new Set([
+  ...['subscription', 'message-id', 'destination', 'redelivered', 'ack', 'content-length'],
+  'user-id',
+]);
 
 export const STOMP: Protocol = {
   name: 'STOMP',
