@@ -9,7 +9,7 @@ export interface ReadRecords {
   /** Where in the file they begin. */
   readonly start: number;
   /** They have been found intact before. */
-  readonly isIntact: boolean;
+  readonly isIntact?: boolean;
 }
 
 /** Octets `[start, end)` of a file; fewer when the file ends. Rejects when they cannot be read. */

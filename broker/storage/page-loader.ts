@@ -125,7 +125,7 @@ export class PageLoader {
       const kept = this.#keptOf(segment, start, end);
       const octets = kept?.octets ?? (await this.#octetsOf(segment, start, end));
       if (octets === undefined) return;
-      const read = kept ?? { octets, start, isIntact: false };
+      const read = kept ?? { octets, start };
       const isIntact = this.#pick(read, end, wanted, from, holder, record, found);
       if (kept === undefined) {
         const keeps = isIntact && octets.length <= KEPT_BYTES_MAX;

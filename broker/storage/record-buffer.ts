@@ -5,6 +5,7 @@
  * Integers are variable-length: seven bits an octet, the lowest first, the highest bit set on all but the last; up to
  * 2^53 - 1. Texts are their length in octets and UTF-8.
  */
+import { crc32 } from 'node:zlib';
 
 /** A body of so many octets is written from where it lies. */
 export const LARGE_BYTES_MIN = 128 * 1024;
@@ -13,6 +14,9 @@ export const LARGE_BYTES_MIN = 128 * 1024;
 const KEPT_BYTES_MAX = 16 * 1024 * 1024;
 
 const FIRST_BYTES = 256 * 1024;
+
+/** The checksum is brought up to date after so many octets, while they are still in the processor's cache. */
+const CHECKED_BYTES = 64 * 1024;
 
 /** Below this, a loop copies faster than a call. */
 const LOOP_BYTES_MAX = 48;
@@ -31,6 +35,9 @@ export class RecordBuffer {
   #largeAt: number[] = [];
   #large: Uint8Array[] = [];
   #largeBytes = 0;
+  /** CRC-32 of what lies before `#checkedAt`. */
+  #crc = 0;
+  #checkedAt = 0;
 
   /** `firstBytes`: room at first. */
   constructor(firstBytes = FIRST_BYTES) {
@@ -46,6 +53,8 @@ export class RecordBuffer {
   clear(): void {
     if (this.#octets.length > KEPT_BYTES_MAX) this.#octets = Buffer.allocUnsafeSlow(FIRST_BYTES);
     this.#at = 0;
+    this.#crc = 0;
+    this.#checkedAt = 0;
     if (this.#large.length > 0) {
       this.#largeAt = [];
       this.#large = [];
@@ -138,11 +147,32 @@ export class RecordBuffer {
   body(source: Uint8Array, start: number, end: number): void {
     if (end - start < LARGE_BYTES_MIN) {
       this.copy(source, start, end);
+      if (this.#at - this.#checkedAt >= CHECKED_BYTES) this.#check();
       return;
     }
+    this.#check();
+    const large = source.subarray(start, end);
+    this.#crc = crc32(large, this.#crc);
     this.#largeAt.push(this.#at);
-    this.#large.push(source.subarray(start, end));
+    this.#large.push(large);
     this.#largeBytes += end - start;
+  }
+
+  #check(): void {
+    this.#crc = crc32(this.#octets.subarray(this.#checkedAt, this.#at), this.#crc);
+    this.#checkedAt = this.#at;
+  }
+
+  /** The checksum does not include what has been written until now; nothing large may be among it. */
+  startChecksum(): void {
+    this.#crc = 0;
+    this.#checkedAt = this.#at;
+  }
+
+  /** CRC-32 of what has been written since `startChecksum`. */
+  get checksum(): number {
+    this.#check();
+    return this.#crc;
   }
 
   /** What has been written, in pieces; valid until `clear`. */

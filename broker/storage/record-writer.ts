@@ -2,7 +2,7 @@
 import type { Batch } from './batch.ts';
 import type { LogState, StateChange } from './log-state.ts';
 import { MessageEncoder } from './message-operations.ts';
-import { crcOf, HEADER_BYTES, writeHeader } from './record.ts';
+import { HEADER_BYTES, writeHeader } from './record.ts';
 import { type Part, RecordBuffer } from './record-buffer.ts';
 import type { Segment } from './segment.ts';
 
@@ -28,6 +28,7 @@ export class RecordWriter {
     const buffer = this.#buffer;
     buffer.clear();
     buffer.skip(HEADER_BYTES);
+    buffer.startChecksum();
     if (change === undefined) this.#state.encodeAll(buffer);
     else this.#state.encodeChange(buffer, batch, change);
     this.stateBytes = buffer.length - HEADER_BYTES;
@@ -36,21 +37,18 @@ export class RecordWriter {
     batch.record.firstSlot = firstSlot;
     this.#encodeMessages(batch, segment);
     const payloadBytes = buffer.length - HEADER_BYTES;
-    const parts = buffer.parts();
-    const [first] = parts as [Part];
-    const payload = [{ ...first, offset: HEADER_BYTES, length: first.length - HEADER_BYTES }, ...parts.slice(1)];
     writeHeader(buffer.patch(0, HEADER_BYTES), {
       segment: segment.id,
       sequence,
       payloadBytes,
-      payloadCrc: crcOf(payload),
+      payloadCrc: buffer.checksum,
       stateBytes: this.stateBytes,
       firstSlot,
       slotCount: segment.slots.count - firstSlot,
       settledCount: batch.settledSlots.length,
       definitionCount: batch.definitions.length,
     });
-    return parts;
+    return buffer.parts();
   }
 
   #encodeMessages(batch: Batch, segment: Segment): void {

@@ -16,7 +16,6 @@
  * what it held, and the next one is found when a header is damaged.
  */
 import { crc32 } from 'node:zlib';
-import type { Part } from './record-buffer.ts';
 
 /** Octets of a header. */
 export const HEADER_BYTES = 48;
@@ -36,13 +35,6 @@ export interface RecordHeader {
   readonly slotCount: number;
   readonly settledCount: number;
   readonly definitionCount: number;
-}
-
-/** CRC-32 of pieces in a row. */
-export function crcOf(parts: readonly Part[]): number {
-  let crc = 0;
-  for (const { octets, offset, length } of parts) crc = crc32(octets.subarray(offset, offset + length), crc);
-  return crc;
 }
 
 /** Writes a header to the first `HEADER_BYTES` of `octets`. */

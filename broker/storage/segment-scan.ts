@@ -14,7 +14,7 @@ export interface ScanSink {
 
 /** The part of a file that is in memory. */
 class Window {
-  octets = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  octets: Buffer;
   /** Where in the file `octets` begin, and how many are filled. */
   start = 0;
   filled = 0;
@@ -23,6 +23,7 @@ class Window {
   readonly #end: number;
 
   constructor(file: OpenFile, end: number) {
+    this.octets = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, Math.max(end, HEADER_BYTES)));
     this.#file = file;
     this.#end = end;
   }

@@ -1,0 +1,159 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { StoreError } from '../../../broker/storage/store-error.ts';
+import type { StoreEvent } from '../../../broker/store.ts';
+import { FaultyFiles } from '../../support/faulty-files.ts';
+import { type Seen, StoreLife } from './store-life.ts';
+
+const OPTIONS = { segmentBytes: 300 };
+
+/** A log of a few segments, with messages that wait in each of them. */
+async function makeLog(end: 'close' | 'kill'): Promise<FaultyFiles> {
+  const files = new FaultyFiles();
+  const life = (await StoreLife.open(files, OPTIONS)) as StoreLife;
+  life.declare();
+  life.declare();
+  await life.sync();
+  for (let round = 0; round < 5; round++) {
+    life.publish(life.queues, 5 + round * 20, round % 2, true);
+    life.publish(life.queues.slice(0, 1), 40, 0, round !== 2);
+    await life.sync();
+    const [queue] = life.queues;
+    if (queue === undefined) continue;
+    life.settle(queue, round);
+    life.amend(queue, 0, round === 3);
+    life.deliver(queue);
+    await life.sync();
+  }
+  if (end === 'close') await life.close();
+  await nextTurn();
+  return files.afterKill();
+}
+
+interface Look {
+  readonly queues: readonly string[];
+  readonly seen: readonly Seen[];
+}
+
+/** What a store finds on the disk. Throws what it throws. */
+async function look(
+  files: FaultyFiles,
+  recover: 'refuse' | 'salvage' = 'refuse',
+  events: StoreEvent[] = [],
+): Promise<Look> {
+  const life = await StoreLife.open(files, { ...OPTIONS, recover, onEvent: (event) => events.push(event) });
+  const seen = await life?.loadAll();
+  if (life === undefined || seen === undefined) throw new Error('no crash was planned');
+  await life.close();
+  return {
+    queues: life.queues.map(({ name }) => name),
+    seen: [...seen].sort((a, b) => a.holder - b.holder || a.position - b.position),
+  };
+}
+
+/** The state as it was, or the damage that keeps the store from opening; anything else fails. */
+async function judge(files: FaultyFiles, expected: Look, path: string): Promise<string | undefined> {
+  const before = new Map(files.paths().map((each) => [each, Buffer.from(files.contents(each)).toString('hex')]));
+  try {
+    expect(await look(files)).toEqual(expected);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    expect(error.message).toContain(path);
+    expect(error.message).toContain('--recover salvage');
+    const after = new Map(files.paths().map((each) => [each, Buffer.from(files.contents(each)).toString('hex')]));
+    expect(after).toEqual(before);
+    return error.message;
+  }
+}
+
+describe.each(['close', 'kill'] as const)('a log after a %s', (end) => {
+  let log: FaultyFiles;
+  let expected: Look;
+  let paths: readonly string[];
+
+  beforeAll(async () => {
+    log = await makeLog(end);
+    expected = await look(log.afterKill());
+    paths = log.paths().filter((path) => path.endsWith('.log'));
+  });
+
+  test('has several segments, and messages in them', () => {
+    expect(paths.length).toBeGreaterThan(2);
+    expect(expected.seen.length).toBeGreaterThan(4);
+    expect(expected.queues).toEqual(['q1', 'q2']);
+  });
+
+  test('with any octet changed: the state is what it was, or the place is reported and nothing touched', async () => {
+    let reported = 0;
+    for (const path of [...paths, '/data/mark']) {
+      for (const [at, octet] of log.contents(path).entries()) {
+        const files = log.afterKill();
+        files.damage(path, at, Uint8Array.of(octet ^ (1 << (at % 8))));
+        const message = await judge(files, expected, path);
+        if (message === undefined) continue;
+        reported++;
+        expect(message).toMatch(/octet \d+/);
+      }
+    }
+    expect(reported).toBeGreaterThan(300);
+  }, 60_000);
+
+  test('cut off at any length: the state is what it was, or the damage is reported', async () => {
+    for (const path of paths) {
+      let reported = 0;
+      const whole = log.contents(path);
+      for (let bytes = 0; bytes < whole.length; bytes++) {
+        const files = log.afterKill();
+        files.plant(path, whole.subarray(0, bytes));
+        if ((await judge(files, expected, path)) !== undefined) reported++;
+      }
+      expect(reported, path).toBeGreaterThan(0);
+    }
+  }, 60_000);
+
+  test('with a segment missing: reported, or it held nothing', async () => {
+    for (const path of paths) {
+      const files = log.afterKill();
+      await files.remove(path);
+      expect(await judge(files, expected, path), path).toContain('missing');
+    }
+  });
+
+  test('with all segments missing, or empty: reported', async () => {
+    const emptied = log.afterKill();
+    const missing = log.afterKill();
+    for (const path of paths) {
+      await missing.remove(path);
+      emptied.plant(path, '');
+    }
+    await expect(look(missing)).rejects.toThrow('the file is missing');
+    await expect(look(emptied)).rejects.toThrow(/ends at octet 0/);
+  });
+
+  test('salvaged: all that is intact is taken, what is lost is said, and the damaged file is kept', async () => {
+    let lost = 0;
+    for (const path of paths) {
+      for (let at = 3; at < log.contents(path).length; at += 7) {
+        const files = log.afterKill();
+        const octet = log.contents(path)[at] as number;
+        files.damage(path, at, Uint8Array.of(octet ^ 16));
+        const damaged = files.contents(path);
+        const message = await judge(files.afterKill(), expected, path);
+        if (message === undefined) continue;
+        const events: StoreEvent[] = [];
+        const { seen } = await look(files, 'salvage', events);
+        expect(events.filter(({ type }) => type === 'damage').length).toBeGreaterThan(0);
+        const copy = files.paths().find((each) => /^\/data\/damaged-[^/]+\/\d+\.log$/.test(each));
+        expect(files.contents(copy ?? '')).toEqual(damaged);
+        for (const each of seen) expect(each.text).toMatch(/^\d+ q\d/);
+        lost += expected.seen.filter(
+          (each) => !seen.some(({ holder, position }) => holder === each.holder && position === each.position),
+        ).length;
+        // From now on nothing is wrong any more.
+        expect((await look(files)).seen).toEqual(seen);
+      }
+    }
+    expect(lost).toBeGreaterThan(0);
+  }, 60_000);
+});
