@@ -23,6 +23,8 @@ export interface CrashRunOptions {
   readonly loadMsMax?: number;
   /** Share of the starts that are killed before they are over; each may be followed by another. */
   readonly startKills?: number;
+  /** A start that is killed is killed within this time, milliseconds (default 500): about as long as a start takes. */
+  readonly startMsMax?: number;
   /** Share of the rounds that end by SIGTERM, half of them with a kill on top of it. */
   readonly stops?: number;
   /** Told after each round. */
@@ -30,7 +32,6 @@ export interface CrashRunOptions {
 }
 
 const LOAD_MS_MAX = 400;
-/** A start that is killed is killed within this time, milliseconds: about as long as a start takes. */
 const START_MS_MAX = 500;
 /** A stop that is killed is killed within this time, milliseconds. */
 const STOP_MS_MAX = 50;
@@ -125,7 +126,7 @@ export class CrashRun {
   async #killStarts(): Promise<void> {
     while (this.#random.chance(this.#options.startKills ?? 0.2)) {
       const victim = this.#spawn();
-      await pause(this.#random.below(START_MS_MAX));
+      await pause(this.#random.below(this.#options.startMsMax ?? START_MS_MAX));
       this.done.startKills += 1;
       await this.#end(() => victim.child.kill('SIGKILL'), []);
     }
