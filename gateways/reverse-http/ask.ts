@@ -59,20 +59,34 @@ export class Ask implements Requestor {
       if (!Buffer.isBuffer(body)) body.resume();
       return;
     }
+    const isFramed = hasBody(this.method, head.status);
+    if (!this.#writeHead(head, body, isFramed)) {
+      if (!Buffer.isBuffer(body)) body.resume();
+      this.fail(502, 'the answer of the application is invalid');
+      return;
+    }
     this.#answered = true;
     this.#onEnd(this);
-    const headers = endToEndHeaders(head.headers);
-    const isFramed = hasBody(this.method, head.status);
-    const announced = headerValue(head.headers, 'content-length');
-    const length = Buffer.isBuffer(body) && isFramed ? String(body.length) : announced;
-    if (length !== undefined && head.status !== 204) headers.push('Content-Length', length);
-    this.#closeUnread();
-    response.writeHead(head.status, head.reason, headers);
     if (Buffer.isBuffer(body)) response.end(isFramed ? body : undefined);
     else if (isFramed) relay(body, response, this.#idleMs);
     else {
       body.resume();
       response.end();
+    }
+  }
+
+  /** False for a field that could be read and cannot be written: `node:http` asks more of what it writes. */
+  #writeHead(head: ResponseHead, body: Buffer | Readable, isFramed: boolean): boolean {
+    const headers = endToEndHeaders(head.headers);
+    const announced = headerValue(head.headers, 'content-length');
+    const length = Buffer.isBuffer(body) && isFramed ? String(body.length) : announced;
+    if (length !== undefined && head.status !== 204) headers.push('Content-Length', length);
+    this.#closeUnread();
+    try {
+      this.#response.writeHead(head.status, head.reason, headers);
+      return true;
+    } catch {
+      return false;
     }
   }
 

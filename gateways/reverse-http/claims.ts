@@ -260,7 +260,7 @@ export class Claims implements CrewHost {
     const claim = this.#claimOf(crew);
     if (claim === undefined) return;
     claim.crews.delete(crew.principal.username);
-    this.#options.log.info({ claim: claim.name, user: crew.principal.username }, `servers dismissed: ${reason}`);
+    this.#options.log.debug({ claim: claim.name, user: crew.principal.username }, `servers dismissed: ${reason}`);
     if (claim.crews.size === 0) this.end(claim).catch(() => {});
   }
 

@@ -215,7 +215,8 @@ export class Crew {
     this.#occupy(post);
     const request = this.#host.requestOf(message);
     const client = message.properties.headers?.['requesting-client'];
-    const requestingClient = typeof client === 'string' ? client : '';
+    // Whoever publishes a request by himself writes here what he likes; it becomes a field.
+    const requestingClient = typeof client === 'string' && /^[!-~]{1,64}$/.test(client) ? client : '';
     const options = { requestor, requestingClient, octets: message.body, settle, ...(request && { request }) };
     post.server.serve(new Errand(options));
   }

@@ -29,7 +29,7 @@ export interface DigestResponse {
 export function parseDigest(parameters: string): DigestResponse | undefined {
   const fields = new Map<string, string>();
   for (const [, name = '', quoted, plain] of parameters.matchAll(
-    /([\w*-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))/g,
+    /([\w*-]{1,32})\s{0,8}=\s{0,8}(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))/g,
   )) {
     fields.set(name.toLowerCase(), quoted?.replace(/\\(.)/g, '$1') ?? plain ?? '');
   }

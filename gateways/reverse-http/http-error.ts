@@ -45,7 +45,8 @@ export function sendError(response: ServerResponse, error: HttpError): void {
   }
   // What is left of a body that was not wanted would have to be read before the next request.
   if (!response.req.complete) response.setHeader('Connection', 'close');
-  response.writeHead(error.status, {
+  // With its phrase: another one, of an answer that could not be written, may be set.
+  response.writeHead(error.status, STATUS_CODES[error.status] ?? '', {
     'Content-Type': 'text/plain; charset=utf-8',
     'Content-Length': Buffer.byteLength(text),
   });

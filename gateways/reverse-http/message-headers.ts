@@ -116,7 +116,12 @@ export function fieldsOf(message: Message, redelivered: boolean): Record<string,
 function writeText(fields: Record<string, string>, field: string, text: string): void {
   // Spaces at the ends would be lost.
   if (PRINTABLE.test(text) && text === text.trim()) fields[field] = text;
-  else fields[`${field}*`] = `UTF-8''${encodeURIComponent(text)}`;
+  else fields[`${field}*`] = `UTF-8''${encodeURIComponent(wellFormed(text))}`;
+}
+
+/** Half a surrogate pair cannot be encoded. */
+function wellFormed(text: string): string {
+  return Buffer.from(text, 'utf8').toString('utf8');
 }
 
 /** A field table as JSON in printable ASCII; what JSON has no word for becomes a text, octets in base64. */

@@ -93,7 +93,12 @@ export class ReversedHttp1 implements ReversedConnection {
     headers.push(...framingOf(request), 'Connection', 'keep-alive');
     // As names and values in turn, so that they keep their order and their letters.
     const options = { agent: this.#agent, method: head.method, path: head.target, setHost: false };
-    const outgoing = httpRequest({ ...options, headers: headers as unknown as Record<string, string> });
+    const outgoing = attempt(() => httpRequest({ ...options, headers: headers as unknown as Record<string, string> }));
+    if (outgoing === undefined) {
+      this.#errand = undefined;
+      errand.fail(400, 'this request cannot be handed on');
+      return;
+    }
     outgoing.on('response', (response) => this.#onResponse(errand, response));
     // The end of the socket says whether the request may be sent again.
     outgoing.on('error', () => this.#socket.destroy());
@@ -131,6 +136,15 @@ export class ReversedHttp1 implements ReversedConnection {
     setTimeout(() => {
       if (!errand.settled && this.#errand === errand) this.#socket.destroy();
     }, this.#options.closeTimeoutMs).unref();
+  }
+}
+
+/** What `node:http` reads it does not always write: such a request is nobody's defect but its sender's. */
+export function attempt<Outgoing>(make: () => Outgoing): Outgoing | undefined {
+  try {
+    return make();
+  } catch {
+    return undefined;
   }
 }
 

@@ -9,7 +9,7 @@ import type { Crew } from './crew.ts';
 import type { Errand, ErrandRequest } from './errand.ts';
 import { HttpError } from './http-error.ts';
 import { endToEndHeaders, headerValue } from './http-message.ts';
-import { REPLACED, type ReversedConnection, type ReversedOptions } from './reversed-http1.ts';
+import { attempt, REPLACED, type ReversedConnection, type ReversedOptions } from './reversed-http1.ts';
 
 const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM } = constants;
 
@@ -90,17 +90,19 @@ export class ReversedHttp2 implements ReversedConnection {
     }
     const { head, body } = request;
     const hasNoBody = Buffer.isBuffer(body) && body.length === 0;
-    const stream = this.#session.request(
-      {
-        ...grouped(endToEndHeaders(head.headers, NOT_SENT)),
-        'requesting-client': errand.requestingClient,
-        ':method': head.method,
-        ':path': head.target,
-        ':scheme': 'http',
-        ':authority': headerValue(head.headers, 'host') ?? 'localhost',
-      },
-      { endStream: hasNoBody },
-    );
+    const fields = {
+      ...grouped(endToEndHeaders(head.headers, NOT_SENT)),
+      'requesting-client': errand.requestingClient,
+      ':method': head.method,
+      ':path': head.target,
+      ':scheme': 'http',
+      ':authority': headerValue(head.headers, 'host') ?? 'localhost',
+    };
+    const stream = attempt(() => this.#session.request(fields, { endStream: hasNoBody }));
+    if (stream === undefined) {
+      errand.fail(400, 'this request cannot be handed on over HTTP/2');
+      return;
+    }
     errand.requestor.onGone = () => stream.close(NGHTTP2_CANCEL);
     this.#listen(stream, errand);
     if (hasNoBody) return;

@@ -103,6 +103,14 @@ describe('credentials', () => {
     );
   });
 
+  it('in Digest are read in no time, whatever they are', async () => {
+    const started = performance.now();
+    for (const junk of ['a'.repeat(15_000), 'a='.repeat(7000), `a="${'\\'.repeat(14_000)}`, `a${' '.repeat(14_000)}`]) {
+      await challenge({ Authorization: `Digest ${junk}` });
+    }
+    expect(performance.now() - started).toBeLessThan(1000);
+  });
+
   it('in Digest end with their nonce', async () => {
     vi.useFakeTimers({ toFake: ['Date'] });
     const client = new DigestClient(await challenge(), 'MD5');

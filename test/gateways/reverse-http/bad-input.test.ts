@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMessage } from '../../../broker/message.ts';
 import { eventually } from '../../support/eventually.ts';
-import { ptthApplication } from './application.ts';
-import { answer, GUEST, poll, Scene } from './scene.ts';
+import { http2Application, ptthApplication } from './application.ts';
+import { answer, consumerApplication, GUEST, poll, Scene } from './scene.ts';
 
 let scene: Scene;
 
@@ -199,6 +199,53 @@ describe('going away', () => {
   });
 });
 
+describe('what can be read and cannot be written', () => {
+  const OCTETS = Array.from({ length: 255 }, (_, index) => index + 1);
+
+  it.each(['PTTH/1.0', 'ptth'])('in a request, over %s, costs nobody but its sender', async (upgrade) => {
+    const isHttp2 = upgrade === 'ptth';
+    const serve = isHttp2 ? http2Application : ptthApplication;
+    await serve(scene, 'foo', (_request: unknown, response: { end(body: string): void }) => response.end('fine'));
+    await eventually(async () => expect((await scene.overview()).slots).toBeGreaterThan(0));
+    const request = (target: string, ...fields: string[]): string =>
+      head(`GET /http/foo/${target} HTTP/1.1`, 'Host: h', 'Connection: close', ...fields);
+    const odd = [
+      ...OCTETS.map((octet) => request('', `A: b${String.fromCharCode(octet)}c`)),
+      ...OCTETS.map((octet) => request('', `A${String.fromCharCode(octet)}: b`)),
+      ...OCTETS.map((octet) => request(String.fromCharCode(octet))),
+      request('', 'Content-Type: a', 'Content-Type: b'),
+      request('', 'Authorization: a', 'Authorization: b'),
+      request('', ':path: /x'),
+      request('', 'Proxy-Connection: x', 'HTTP2-Settings: y'),
+    ];
+    for (let start = 0; start < odd.length; start += 50) {
+      const answers = await Promise.all(odd.slice(start, start + 50).map((octets) => scene.raw(octets)));
+      for (const answered of answers) expect(answered).toMatch(/^HTTP\/1\.1 (?:200|400) /);
+    }
+    expect(await (await scene.fetch('/http/foo/')).text()).toBe('fine');
+  });
+
+  it('in an answer is a 502, whoever gives it', async () => {
+    const channel = await scene.channel();
+    await channel.declareQueue({ queue: 'q' });
+    await channel.bind({ source: 'amq.rhttp', destination: 'q', destinationKind: 'queue', bindingKey: 'foo' });
+    let served = 0;
+    const odd = OCTETS.flatMap((octet) => [
+      `HTTP/1.1 200 OK\r\nA: b${String.fromCharCode(octet)}c\r\nContent-Length: 0\r\n\r\n`,
+      `HTTP/1.1 200 O${String.fromCharCode(octet)}K\r\nContent-Length: 0\r\n\r\n`,
+    ]);
+    await consumerApplication(scene, 'q', () => odd[served++] ?? '');
+    for (let start = 0; start < odd.length; start += 50) {
+      const asked = odd.slice(start, start + 50).map(() => scene.fetch('/http/foo/'));
+      for (const response of await Promise.all(asked)) {
+        await response.text();
+        expect([200, 502]).toContain(response.status);
+      }
+    }
+    expect(served).toBe(odd.length);
+  });
+});
+
 describe('messages that are no requests', () => {
   it('are answered 400 to whoever sent them, and cost no server', async () => {
     await watch();
@@ -220,6 +267,28 @@ describe('messages that are no requests', () => {
     await eventually(() => expect(replies).toHaveLength(4));
     for (const reply of replies) expect(reply).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
     expect(await (await scene.fetch('/http/foo/')).text()).toBe('fine');
+  });
+
+  it.each(['PTTH/1.0', 'poll'])('cannot write fields by the header requesting-client: %s', async (kind) => {
+    const seen: string[] = [];
+    const { first } = await scene.claim({ name: 'foo' });
+    if (kind === 'poll') {
+      void poll(scene, first, (_text, envelope) => {
+        seen.push(JSON.stringify([...envelope.headers]));
+        return answer('');
+      });
+    } else {
+      await ptthApplication(scene, 'foo', (request, response) => {
+        seen.push(request.rawHeaders.join('\n'));
+        response.end();
+      });
+    }
+    const channel = await scene.channel();
+    const headers = { 'requesting-client': '1.2.3.4:5\r\nX-Injected: yes' };
+    const body = 'GET / HTTP/1.0\r\n\r\n';
+    channel.publish(createMessage({ exchange: 'amq.rhttp', routingKey: 'foo', body, properties: { headers } }));
+    await eventually(() => expect(seen).toHaveLength(1));
+    expect(seen[0]).not.toContain('njected');
   });
 
   it('cannot have the door write where their server may not', async () => {

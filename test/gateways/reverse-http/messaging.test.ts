@@ -126,6 +126,7 @@ describe('waiting for a message', () => {
       contentType: 'text/html',
       type: 'line\r\nbreak',
       messageId: ' m ',
+      appId: 'half\ud800',
       headers: { 'X-A\r\nB: c': 'ä', big: 2n ** 60n, bytes: new Uint8Array([1]) },
     });
     const response = await get('/queue/q');
@@ -139,6 +140,7 @@ describe('waiting for a message', () => {
       'amqp-exchange': '',
       'amqp-type*': "UTF-8''line%0D%0Abreak",
       'amqp-message-id*': "UTF-8''%20m%20",
+      'amqp-app-id*': "UTF-8''half%EF%BF%BD",
       'amqp-headers': '{"X-A\\r\\nB: c":"\\u00e4","big":"1152921504606846976","bytes":"AQ=="}',
     });
   });
