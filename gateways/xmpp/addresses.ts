@@ -26,10 +26,11 @@ export type Target =
 const QUEUE_PREFIX = 'queue+';
 
 /** What an address means. Throws StanzaError: no such exchange, or several that differ by case only. */
-export function targetOf({ local, domain, resource }: Jid, directory: Directory): Target {
+export function targetOf(jid: Jid, directory: Directory): Target {
+  const { local, domain, resource } = jid;
   if (local === '') return { kind: 'domain' };
-  if (local.startsWith(QUEUE_PREFIX))
-    return { kind: 'queue', queue: decodeName(local.slice(QUEUE_PREFIX.length)).text };
+  const queue = queueOf(jid);
+  if (queue !== undefined) return { kind: 'queue', queue };
   const [name = '', key] = splitLocal(local, 2);
   const spelled = decodeName(name);
   const meant = directory.meant(spelled);
@@ -44,6 +45,11 @@ export function targetOf({ local, domain, resource }: Jid, directory: Directory)
   const inside = key === undefined ? undefined : decodeName(key).text;
   // A chat goes on at the full address from which the last message came: the key of that message, not of the contact.
   return { kind: 'exchange', exchange, bindingKey: inside ?? resource, routingKey: resource || (inside ?? '') };
+}
+
+/** The queue that an address means; undefined for an address of something else. */
+export function queueOf({ local }: Jid): string | undefined {
+  return local.startsWith(QUEUE_PREFIX) ? decodeName(local.slice(QUEUE_PREFIX.length)).text : undefined;
 }
 
 /** The exchange that an address means. Throws StanzaError, also for an address of something else. */
@@ -74,7 +80,9 @@ export function contactAddress(directory: Directory, domain: string, exchange: s
 export function presenceAddress(contact: string): string {
   const jid = parseJid(contact);
   const [, key] = splitLocal(jid.local, 2);
-  return key === undefined || jid.resource !== '' ? contact : `${contact}${resourceOf(decodeName(key).text)}`;
+  return key === undefined || queueOf(jid) !== undefined || jid.resource !== ''
+    ? contact
+    : `${contact}${resourceOf(decodeName(key).text)}`;
 }
 
 export function queueAddress(domain: string, queue: string): string {

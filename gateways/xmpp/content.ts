@@ -14,8 +14,9 @@
  * ```
  *
  * A body that is UTF-8 and has no character that XML forbids is text, whatever its content type says. `<amqp>` in a
- * message to an exchange sets properties and headers, and with `<body>` the octets; exchange and routing key are those
- * of the address.
+ * message to an exchange says all properties and headers, and with `<body>` the octets; exchange and routing key are
+ * those of the address. Without it, a message is text/plain and persistent and has a timestamp, the stanza's id, and
+ * its sender in a header.
  */
 import { createMessage, type Message, type MessageProperties } from '../../broker/message.ts';
 import { type Element, element, isXmlText } from './element.ts';
@@ -156,20 +157,23 @@ export function messageOf(
   const { id, from } = stanza.attributes;
   const subject = stanza.child('subject')?.text;
   const thread = stanza.child('thread')?.text;
-  const properties: Record<string, unknown> = {
-    contentType: encoded === undefined ? 'text/plain' : 'application/octet-stream',
+  const chat = {
+    contentType: 'text/plain',
     deliveryMode: 2,
     timestamp: Math.floor(nowMs / 1000),
     ...(id !== undefined && { messageId: id }),
     ...(thread !== undefined && { correlationId: thread }),
-    ...(amqp && readProperties(amqp)),
+  };
+  const headers = {
+    ...(amqp ? readHeaders(amqp) : from !== undefined && { [FROM_HEADER]: from }),
+    ...(subject !== undefined && { [SUBJECT_HEADER]: subject }),
+  };
+  const properties: Record<string, unknown> = {
+    // Who says properties himself says all of them.
+    ...(amqp ? readProperties(amqp) : chat),
     // The broker vouches for this one.
     userId,
-    headers: {
-      ...(amqp && readHeaders(amqp)),
-      ...(from !== undefined && { [FROM_HEADER]: from }),
-      ...(subject !== undefined && { [SUBJECT_HEADER]: subject }),
-    },
+    ...(Object.keys(headers).length > 0 && { headers }),
   };
   const body = encoded === undefined ? (text ?? '') : new Uint8Array(Buffer.from(encoded.text, 'base64'));
   for (const name of Object.values(TEXT_ATTRIBUTES)) checkShort(name, properties[name]);

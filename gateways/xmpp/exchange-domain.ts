@@ -14,7 +14,7 @@
  */
 import type { BindingSpec } from '../../broker/port.ts';
 import { presenceElement, priorityOf } from './account.ts';
-import { contactAddress, exchangeOf, presenceAddress, targetOf } from './addresses.ts';
+import { contactAddress, exchangeOf, presenceAddress, queueOf, targetOf } from './addresses.ts';
 import { messageOf } from './content.ts';
 import type { Directory } from './directory.ts';
 import { type Element, element } from './element.ts';
@@ -102,7 +102,7 @@ export class ExchangeDomain implements JidOwner {
         this.#inbox(user)?.dropResource(formatJid(from));
         return;
       case undefined:
-        this.#inbox(user)?.setResource(formatJid(from), contact, priorityOf(stanza));
+        this.#onAvailable(stanza, to, from);
         return;
       case 'unavailable':
         if (from.resource === '') this.#inbox(user)?.forgetKnower(contact);
@@ -111,6 +111,15 @@ export class ExchangeDomain implements JidOwner {
       default:
         throw new StanzaError('bad-request');
     }
+  }
+
+  #onAvailable(stanza: Element, to: Jid, from: Jid): void {
+    const user = bareText(from);
+    const queue = queueOf(to);
+    const inbox = queue === undefined ? this.#inbox(user) : this.#options.inboxes.get(this.#directory, user);
+    inbox?.setResource(formatJid(from), formatJid(to), priorityOf(stanza));
+    // Whoever has a queue on his contact list takes from it while he is there.
+    if (queue !== undefined) inbox?.tap(queue);
   }
 
   /** The inbox of somebody who follows something here, or is about to. */
@@ -146,20 +155,24 @@ export class ExchangeDomain implements JidOwner {
       this.#greet(contact, user);
       return;
     }
-    try {
-      exchangeOf(to, this.#directory);
+    const ask = async (): Promise<void> => {
+      const target = targetOf(to, this.#directory);
+      if (target.kind === 'queue') await this.#requireQueue(target.queue, user);
       this.#send('subscribe', contact, user);
-    } catch (error) {
-      this.#refuse(stanza, error, contact, user);
-    }
+    };
+    ask().catch((error: unknown) => this.#refuse(stanza, error, contact, user));
   }
 
   #onSubscribed(stanza: Element, to: Jid, user: string): void {
     const contact = formatJid(to);
     if (to.local === '') return;
     const follow = async (): Promise<void> => {
-      const { exchange, bindingKey } = exchangeOf(to, this.#directory);
-      await this.#options.inboxes.get(this.#directory, user).follow(exchange, bindingKey, contact);
+      const target = targetOf(to, this.#directory);
+      if (target.kind === 'queue') await this.#requireQueue(target.queue, user);
+      if (target.kind === 'exchange') {
+        const { exchange, bindingKey } = target;
+        await this.#options.inboxes.get(this.#directory, user).follow(exchange, bindingKey, contact);
+      }
       this.#send('subscribed', contact, user);
       this.#greet(contact, user);
     };
@@ -167,6 +180,13 @@ export class ExchangeDomain implements JidOwner {
       this.#refuse(stanza, error, contact, user);
       this.#send('unsubscribe', contact, user);
     });
+  }
+
+  /** Throws not-found for a queue that is not there, access-refused for one that he may not know of. */
+  async #requireQueue(queue: string, user: string): Promise<void> {
+    await this.#options.inboxes
+      .get(this.#directory, user)
+      .act((channel) => channel.declareQueue({ queue, passive: true }));
   }
 
   /** Says why, for a person, and `unsubscribed`, for his server. */
@@ -181,6 +201,12 @@ export class ExchangeDomain implements JidOwner {
   #onUnsubscribe(to: Jid, user: string, type: 'unsubscribe' | 'unsubscribed'): void {
     const contact = formatJid(to);
     const unfollow = async (): Promise<boolean> => {
+      const queue = queueOf(to);
+      if (queue !== undefined) {
+        this.#inbox(user)?.forgetKnower(contact);
+        if (await this.#inbox(user)?.untap(queue)) this.#send('unsubscribe', contact, user);
+        return false;
+      }
       if (!this.#follows(user, to)) return false;
       const { exchange, bindingKey } = exchangeOf(to, this.#directory);
       return this.#options.inboxes.get(this.#directory, user).unfollow(exchange, bindingKey);

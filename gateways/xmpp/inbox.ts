@@ -11,6 +11,7 @@ import {
   type BindingSpec,
   type Broker,
   BrokerError,
+  type CancelReason,
   type Channel,
   type Connection,
   type ConsumerEvents,
@@ -19,6 +20,7 @@ import {
 import type { Log } from '../log.ts';
 import { Confirms } from './confirms.ts';
 import type { Directory } from './directory.ts';
+import { Resources } from './resources.ts';
 import type { Settlement } from './stanza-router.ts';
 
 /** Deliveries that may be unsettled at a time. */
@@ -42,33 +44,28 @@ export interface InboxHost {
   readonly keepsMessages: boolean;
   /** Rejects with BrokerError. */
   principal(): Promise<Principal>;
-  /** A message for its owner, whose best resource is `to`; `redelivered`: it has been tried before. */
-  onMessage(message: Message, to: string, redelivered: boolean, settlement: DeliverySettlement): void;
+  /** A message for its owner, whose best resource is `to`, out of `queue`; `redelivered`: it has been tried before. */
+  onMessage(message: Message, to: string, redelivered: boolean, settlement: DeliverySettlement, queue: string): void;
+  /** A further queue that he took from has been deleted. */
+  onTapGone(queue: string): void;
   /** The broker has ended the connection: an administrator, a deleted user, a shutdown. */
   onClosed(error: BrokerError): void;
   /** Nothing is left to do for this inbox at present. */
   onIdle(): void;
 }
 
-interface Resource {
-  priority: number;
-  /** The addresses that know of it; it is gone when none does. */
-  readonly known: Set<string>;
-  /** Of its last presence; the latest of equals receives. */
-  order: number;
-}
-
 export class Inbox implements ConsumerEvents {
   /** Name of the queue: the bare address of its owner. */
   readonly queue: string;
   readonly #host: InboxHost;
-  readonly #resources = new Map<string, Resource>();
-  #order = 0;
+  readonly #resources = new Resources();
   #connection: Connection | undefined;
   #channel: Channel | undefined;
   #publishing: Channel | undefined;
   #confirms = new Confirms();
   #consumerTag: string | undefined;
+  /** Further queues that he takes from, with the tags of their consumers. */
+  readonly #taps = new Map<string, string | undefined>();
   #unsettled = 0;
   #returning = false;
   #tail: Promise<unknown> = Promise.resolve();
@@ -80,55 +77,25 @@ export class Inbox implements ConsumerEvents {
     this.#host = host;
   }
 
-  /** The full address that receives now; undefined when none does. A negative priority never receives. */
+  /** The full address that receives now; undefined when none does. */
   get best(): string | undefined {
-    let best: [string, Resource] | undefined;
-    for (const entry of this.#resources) {
-      const [, { priority, order }] = entry;
-      if (priority < 0) continue;
-      if (
-        best === undefined ||
-        priority > best[1].priority ||
-        (priority === best[1].priority && order > best[1].order)
-      ) {
-        best = entry;
-      }
-    }
-    return best?.[0];
-  }
-
-  /** Is any of its owner's resources known to be there? */
-  get hasResources(): boolean {
-    return this.#resources.size > 0;
+    return this.#resources.best;
   }
 
   /** A resource is there, as `knower` was told, with this priority (-128 to 127); or not any more: undefined. */
   setResource(resource: string, knower: string, priority: number | undefined): void {
-    if (priority === undefined) {
-      const gone = this.#resources.get(resource);
-      gone?.known.delete(knower);
-      if (gone?.known.size === 0) this.#resources.delete(resource);
-    } else {
-      const there = this.#resources.get(resource) ?? { priority, known: new Set<string>(), order: 0 };
-      there.known.add(knower);
-      there.priority = priority;
-      this.#order += 1;
-      there.order = this.#order;
-      this.#resources.set(resource, there);
-    }
+    this.#resources.set(resource, knower, priority);
     void this.settleConsumer();
   }
 
   /** A resource turned out not to be there. */
   dropResource(resource: string): void {
-    if (this.#resources.delete(resource)) void this.settleConsumer();
+    if (this.#resources.drop(resource)) void this.settleConsumer();
   }
 
   /** An address of ours is not told any more who is there. */
   forgetKnower(knower: string): void {
-    for (const [resource, { known }] of this.#resources) {
-      if (known.delete(knower) && known.size === 0) this.#resources.delete(resource);
-    }
+    this.#resources.forgetKnower(knower);
     void this.settleConsumer();
   }
 
@@ -149,7 +116,44 @@ export class Inbox implements ConsumerEvents {
         await this.#channel?.cancel(tag);
         await this.#deleteIfUnused(false);
       }
+      for (const [queue, tag] of this.#taps) await this.#settleTap(queue, tag, wanted);
     }).catch((error: unknown) => this.#complain(error, 'cannot consume'));
+  }
+
+  async #settleTap(queue: string, tag: string | undefined, wanted: boolean): Promise<void> {
+    if (wanted && tag === undefined) {
+      const channel = await this.#open();
+      const events = {
+        onDeliver: (message: Message, deliveryTag: number, redelivered: boolean) =>
+          this.#deliver(message, deliveryTag, redelivered, queue),
+        onCancel: (reason: CancelReason) => {
+          this.#taps.delete(queue);
+          if (reason === 'queue-deleted') this.#host.onTapGone(queue);
+        },
+      };
+      this.#taps.set(queue, await channel.consume({ queue }, events));
+    } else if (!wanted && tag !== undefined) {
+      this.#taps.set(queue, undefined);
+      await this.#channel?.cancel(tag);
+    }
+  }
+
+  /** From now on its owner takes from a further queue too, while he is there. */
+  tap(queue: string): void {
+    if (this.#taps.has(queue)) return;
+    this.#taps.set(queue, undefined);
+    void this.settleConsumer();
+  }
+
+  /** No more. False: he did not. */
+  async untap(queue: string): Promise<boolean> {
+    if (!this.#taps.has(queue)) return false;
+    return this.#inTurn(async () => {
+      const tag = this.#taps.get(queue);
+      this.#taps.delete(queue);
+      if (tag !== undefined) await this.#channel?.cancel(tag);
+      return true;
+    });
   }
 
   async #consume(): Promise<void> {
@@ -320,6 +324,7 @@ export class Inbox implements ConsumerEvents {
     this.#channel = undefined;
     this.#publishing = undefined;
     this.#consumerTag = undefined;
+    for (const queue of this.#taps.keys()) this.#taps.set(queue, undefined);
     this.#unsettled = 0;
     this.#confirms.abandon();
   }
@@ -327,6 +332,10 @@ export class Inbox implements ConsumerEvents {
   // ---- deliveries
 
   onDeliver(message: Message, deliveryTag: number, redelivered: boolean): void {
+    this.#deliver(message, deliveryTag, redelivered, this.queue);
+  }
+
+  #deliver(message: Message, deliveryTag: number, redelivered: boolean, queue: string): void {
     const channel = this.#channel;
     const to = this.best;
     if (channel === undefined) return;
@@ -348,7 +357,7 @@ export class Inbox implements ConsumerEvents {
         }),
     };
     if (to === undefined) settlement.returned();
-    else this.#host.onMessage(message, to, redelivered, settlement);
+    else this.#host.onMessage(message, to, redelivered, settlement, queue);
   }
 
   onCancel(): void {
@@ -388,7 +397,7 @@ export class Inbox implements ConsumerEvents {
   }
 
   get idle(): boolean {
-    return this.#pending === 0 && this.#unsettled === 0 && this.#resources.size === 0 && !this.#confirms.outstanding;
+    return this.#pending === 0 && this.#unsettled === 0 && this.#resources.empty && !this.#confirms.outstanding;
   }
 
   #rest(): void {

@@ -2,7 +2,7 @@
 import type { Message } from '../../broker/message.ts';
 import type { Broker, BrokerError, Principal } from '../../broker/port.ts';
 import type { Log } from '../log.ts';
-import { keptStanza, STANZA_TYPE } from './account.ts';
+import { keptStanza, presenceElement, STANZA_TYPE } from './account.ts';
 import { queueAddress, senderAddress } from './addresses.ts';
 import { noticeOf, stanzaOf } from './content.ts';
 import { delayElement } from './delay.ts';
@@ -65,8 +65,14 @@ export class Inboxes {
       log,
       keepsMessages: parseJid(bare).domain === this.#options.userDomain,
       principal: () => this.#options.principalOf(bare),
-      onMessage: (message, to, redelivered, settlement) =>
-        this.#onMessage(directory, bare, { message, to, redelivered, settlement }),
+      onMessage: (message, to, redelivered, settlement, queue) =>
+        this.#onMessage(directory, bare, { message, to, redelivered, settlement, queue }),
+      onTapGone: (queue) => {
+        const address = queueAddress(this.#options.domainFor(directory.vhost, bare), queue);
+        for (const type of ['unsubscribed', 'unsubscribe']) {
+          void this.#options.router.route(presenceElement(type, address, bare));
+        }
+      },
       onClosed: (error) => this.#options.onClosed(bare, error),
       onIdle: () => {
         if (this.#inboxes.get(key) === inbox) this.#inboxes.delete(key);
@@ -90,9 +96,10 @@ export class Inboxes {
       readonly to: string;
       readonly redelivered: boolean;
       readonly settlement: DeliverySettlement;
+      readonly queue: string;
     },
   ): void {
-    const { message, to, redelivered, settlement } = delivery;
+    const { message, to, redelivered, settlement, queue } = delivery;
     const { router, stanzaBytesMax } = this.#options;
     const kept = this.#kept(message);
     const domain = this.#options.domainFor(directory.vhost, bare);
@@ -106,8 +113,8 @@ export class Inboxes {
       return;
     }
     const from =
-      message.exchange === ''
-        ? queueAddress(domain, message.routingKey)
+      message.exchange === '' || queue !== bare
+        ? queueAddress(domain, queue)
         : senderAddress(directory, domain, bare, message.exchange, message.routingKey);
     const address = { from, to, redelivered };
     if (message.bodyBytes * EXPANSION_MAX > stanzaBytesMax) {

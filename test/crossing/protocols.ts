@@ -2,5 +2,6 @@
 import { AMQP } from './amqp.ts';
 import type { Protocol } from './protocol.ts';
 import { STOMP } from './stomp.ts';
+import { XMPP } from './xmpp.ts';
 
-export const PROTOCOLS: readonly Protocol[] = [AMQP, STOMP];
+export const PROTOCOLS: readonly Protocol[] = [AMQP, STOMP, XMPP];

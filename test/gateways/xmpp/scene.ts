@@ -198,6 +198,8 @@ export interface XmppElement {
   readonly attrs: Readonly<Record<string, string | undefined>>;
   getChild(name: string, xmlns?: string): XmppElement | undefined;
   getChildText(name: string): string | null;
+  getChildren(name: string): XmppElement[];
+  getText(): string;
   is(name: string): boolean;
   toString(): string;
 }
