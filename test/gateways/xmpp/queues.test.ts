@@ -38,7 +38,7 @@ describe('a contact that is a queue', () => {
     raw.say("<presence type='subscribe' to='queue+more@broker.localhost'/>");
     await raw.until('type="subscribed"');
     raw.say("<presence type='unsubscribe' to='queue+more@broker.localhost'/>");
-    await raw.until('subscription="none"');
+    await raw.until('type="unsubscribe"');
     await eventually(async () => {
       const view = (await scene.broker.snapshot('/')).queues.find(({ name }) => name === 'more');
       expect(view?.consumers).toEqual([]);
