@@ -46,7 +46,14 @@ export function warren(options: WarrenOptions = {}): Peer {
         throw new Error(`no AMQP port in what Warren printed:\n${child.output}`);
       }
       return {
-        endpoint: { host: '127.0.0.1', port: Number(port), stompPort, username: 'guest', password: 'guest', vhost: '/' },
+        endpoint: {
+          host: '127.0.0.1',
+          port: Number(port),
+          stompPort,
+          username: 'guest',
+          password: 'guest',
+          vhost: '/',
+        },
         pid: child.pid,
         loopDelayPath,
         stop,
