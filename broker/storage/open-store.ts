@@ -7,7 +7,7 @@ import { CLEAN_SEGMENTS_MIN, Cleaner } from './cleaner.ts';
 import { Commits, SEGMENT_BYTES } from './commits.ts';
 import { type Damage, damageError, damageText } from './damage.ts';
 import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './data-folder.ts';
-import { type Files, nodeFiles } from './files.ts';
+import { type Files, nodeFiles, type OpenFile } from './files.ts';
 import { LogStore } from './log-store.ts';
 import { decodeMark, MARK_BYTES, MARK_FILE, Mark, type MarkedEnd } from './mark.ts';
 import { PageLoader } from './page-loader.ts';
@@ -71,7 +71,7 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
   for (const notice of log.notices) onEvent(notice);
   for (const path of log.unsynced) await syncFile(files, path);
   if (log.unsynced.length > 0) await files.syncFolder(folder.logPath);
-  const mark = new Mark(await files.open(markPath, (await files.status(markPath)) === undefined ? 'create' : 'update'));
+  const mark = new Mark(await openMark(files, folder.path, markPath));
   const reserve = new Reserve(files, join(folder.path, RESERVE_FILE), reserveBytes);
   void reserve.prepare();
   const { state, recovery, nextSegment, lastSequence, leftovers } = log;
@@ -126,6 +126,13 @@ async function recoverLog(
   }
   logFiles.sort((a, b) => a.id - b.id);
   return new LogRecovery(files, logFiles, await readMark(files, markPath), pathOf).run();
+}
+
+async function openMark(files: Files, folderPath: string, path: string): Promise<OpenFile> {
+  if ((await files.status(path)) !== undefined) return files.open(path, 'update');
+  const file = await files.open(path, 'create');
+  await files.syncFolder(folderPath);
+  return file;
 }
 
 async function readMark(files: Files, path: string): Promise<MarkedEnd | undefined> {

@@ -90,7 +90,7 @@ export class LogRecovery {
     }
     this.#state.lastHolder = Math.max(this.#state.lastHolder, this.#found.lastHolder);
     // What is damaged has been given up here only; the log must say so too, or the next start would refuse it again.
-    const isChanged = (!isClean && this.#logFiles.length > 0) || this.#leftovers.length + this.#damages.length > 0;
+    const isChanged = (!isClean && this.#logFiles.length > 0) || this.#damages.length > 0;
     return {
       state: this.#state,
       recovery: new Recovery(this.#found, this.#state.holders, this.#state.segments, isChanged),
