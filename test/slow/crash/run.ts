@@ -27,6 +27,14 @@ const MODES: Readonly<Record<string, Mode>> = {
     startKills: 0.8,
     startMsMax: 1500,
   }),
+  /** The power fails: what was not synced is lost in part. Also most of the time while it starts. */
+  power: (dataDir) => ({
+    victims: forkedVictims({ dataDir, store: SMALL, powerCuts: true }),
+    loadMsMax: 500,
+    startKills: 0.4,
+    startMsMax: 1500,
+    stops: 0,
+  }),
 };
 
 const { values } = parseArgs({

@@ -78,7 +78,7 @@ export class CrashRun {
     const victim = await this.#start();
     const session = await Session.open(victim.amqpUrl, 'preparation', this.ledger);
     await declareTopology(session.channel);
-    await this.#end(() => victim.child.kill('SIGKILL'), [session.closed]);
+    await this.#end(() => victim.kill(), [session.closed]);
   }
 
   /** From a start to the next kill. */
@@ -86,7 +86,7 @@ export class CrashRun {
     const random = this.#random;
     await this.#killStarts();
     const victim = await this.#start();
-    const kill = (): void => void victim.child.kill('SIGKILL');
+    const kill = (): void => void victim.kill();
     if (random.chance(0.1)) {
       this.done.inspectionKills += 1;
       const looking = this.#inspect(victim);
@@ -128,7 +128,7 @@ export class CrashRun {
       const victim = this.#spawn();
       await pause(this.#random.below(this.#options.startMsMax ?? START_MS_MAX));
       this.done.startKills += 1;
-      await this.#end(() => victim.child.kill('SIGKILL'), []);
+      await this.#end(() => victim.kill(), []);
     }
   }
 

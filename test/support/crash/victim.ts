@@ -14,6 +14,8 @@ export interface Victim {
   readonly stderr: string;
   /** What only a program can ask for: users, rights, policies. Undefined: this one takes no such orders. */
   readonly orders?: Orders;
+  /** Ends it in the middle of whatever it does. */
+  kill(): void;
   stop(): Promise<void>;
 }
 
@@ -42,8 +44,24 @@ export interface BuiltOptions {
 export function builtVictims({ dataDir, flags = [] }: BuiltOptions): VictimMaker {
   const options = { dataDir, flags: ['--shutdown-grace-seconds=1', ...flags] };
   return {
-    spawn: () => new WarrenProcess(options),
-    start: () => WarrenProcess.start(options),
+    spawn: () => killable(new WarrenProcess(options)),
+    start: async () => killable(await WarrenProcess.start(options)),
+  };
+}
+
+function killable(warren: WarrenProcess): Victim {
+  return {
+    child: warren.child,
+    exited: warren.exited,
+    // Not known before it has started.
+    get amqpUrl() {
+      return warren.amqpUrl;
+    },
+    get stderr() {
+      return warren.stderr;
+    },
+    kill: () => void warren.child.kill('SIGKILL'),
+    stop: () => warren.stop(),
   };
 }
 
@@ -51,6 +69,11 @@ export function builtVictims({ dataDir, flags = [] }: BuiltOptions): VictimMaker
 export interface ForkedOptions {
   readonly dataDir: string;
   readonly store?: Pick<StoreOptions, 'segmentBytes' | 'cleanSegmentsMin' | 'residentBytesMax' | 'reserveBytes'>;
+  /**
+   * The data folder is on a disk in memory, from which a power cut (instead of a kill) takes any part of what was not
+   * synced. The folder named holds what is left of that disk from one process to the next.
+   */
+  readonly powerCuts?: boolean;
 }
 
 /** The core and the AMQP door from the sources. */
@@ -76,7 +99,9 @@ export type ForkedSaying =
   | { readonly port: number }
   | { readonly id: number; readonly answer: unknown; readonly failure?: string };
 
-export interface ForkedOrder {
+export type ForkedOrder = { readonly cutPower: true } | VerbOrder;
+
+export interface VerbOrder {
   readonly id: number;
   readonly verb: string;
   readonly args: readonly unknown[];
@@ -92,11 +117,13 @@ class Forked implements Victim, Orders {
   readonly exited: Promise<unknown>;
   readonly orders: Orders = this;
   readonly #waiting = new Map<number, Waiting>();
+  readonly #hasPower: boolean;
   #orders = 0;
   #port: number | undefined;
   #stderr = '';
 
   constructor(options: ForkedOptions) {
+    this.#hasPower = options.powerCuts === true;
     this.child = fork(join(import.meta.dirname, 'victim-main.ts'), [JSON.stringify(options)], {
       execArgv: ['--import', 'tsx'],
       env: { PATH: process.env.PATH ?? '' },
@@ -130,7 +157,7 @@ class Forked implements Victim, Orders {
     ...args: Parameters<Administration[Verb]>
   ): Promise<Awaited<ReturnType<Administration[Verb]>>> {
     this.#orders += 1;
-    const order: ForkedOrder = { id: this.#orders, verb, args };
+    const order: VerbOrder = { id: this.#orders, verb, args };
     return new Promise((resolve, reject) => {
       this.#waiting.set(order.id, { resolve: (answer) => resolve(answer as never), reject });
       this.child.send(order, () => {});
@@ -147,6 +174,11 @@ class Forked implements Victim, Orders {
 
   get stderr(): string {
     return this.#stderr;
+  }
+
+  kill(): void {
+    if (this.#hasPower) this.child.send({ cutPower: true } satisfies ForkedOrder, () => {});
+    else this.child.kill('SIGKILL');
   }
 
   async stop(): Promise<void> {
