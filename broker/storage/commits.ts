@@ -201,6 +201,8 @@ export class Commits {
     this.#ended = undefined;
     for (const path of this.#leftovers) this.#options.files.removeFile(path);
     this.#leftovers = [];
+    // There may be room again.
+    void this.#options.reserve.prepare();
   }
 
   #recover(): void {

@@ -7,14 +7,17 @@ import { CLEAN_SEGMENTS_MIN, Cleaner } from './cleaner.ts';
 import { Commits, SEGMENT_BYTES } from './commits.ts';
 import { type Damage, damageError, damageText } from './damage.ts';
 import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './data-folder.ts';
-import { type Files, nodeFiles, type OpenFile } from './files.ts';
+import { type Done, type Files, nodeFiles, type OpenFile } from './files.ts';
 import { LogStore } from './log-store.ts';
 import { decodeMark, MARK_BYTES, MARK_FILE, Mark, type MarkedEnd } from './mark.ts';
 import { PageLoader } from './page-loader.ts';
-import { type LogFile, LogRecovery, type RecoveredLog } from './recover.ts';
+import { type LogFile, LogRecovery, type RecoveredLog, type UnsyncedOctets } from './recover.ts';
 import { RESERVE_BYTES, Reserve } from './reserve.ts';
 import { SegmentFiles } from './segment-files.ts';
 import { failureText, storeErrorOf } from './store-error.ts';
+
+/** Copied at a time. */
+const COPY_BYTES = 4 * 1024 * 1024;
 
 export interface StoreOptions {
   /** The data folder; made when it is not there. */
@@ -69,7 +72,7 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
     await salvage(folder, files, log.damages, clock, onEvent);
   }
   for (const notice of log.notices) onEvent(notice);
-  for (const path of log.unsynced) await syncFile(files, path);
+  for (const octets of log.unsynced) await writeAgain(files, octets);
   if (log.unsynced.length > 0) await files.syncFolder(folder.logPath);
   const mark = new Mark(await openMark(files, folder.path, markPath));
   const reserve = new Reserve(files, join(folder.path, RESERVE_FILE), reserveBytes);
@@ -168,12 +171,32 @@ async function salvage(
   onEvent({ type: 'notice', text: `the damaged files have been copied to ${aside}` });
 }
 
+async function writeAgain(files: Files, { path, from, to }: UnsyncedOctets): Promise<void> {
+  const file = await files.open(path, 'update');
+  try {
+    for (let at = from; at < to; ) {
+      const octets = await readOctets(file, at, Math.min(to, at + COPY_BYTES));
+      if (octets.length === 0) break;
+      await settled((done) => file.write(octets, 0, octets.length, at, done));
+      at += octets.length;
+    }
+    await settled((done) => file.sync(done));
+  } finally {
+    await file.close();
+  }
+}
+
+/** The outcome of a call with a callback. */
+function settled(call: (done: Done) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    call((error) => (error === null ? resolve() : reject(error)));
+  });
+}
+
 async function syncFile(files: Files, path: string): Promise<void> {
   const file = await files.open(path, 'update');
   try {
-    await new Promise<void>((resolve, reject) => {
-      file.sync((error) => (error === null ? resolve() : reject(error)));
-    });
+    await settled((done) => file.sync(done));
   } finally {
     await file.close();
   }

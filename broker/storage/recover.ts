@@ -40,8 +40,18 @@ export interface RecoveredLog {
   readonly lastSequence: number;
   /** Files that the log does not need. */
   readonly leftovers: readonly string[];
-  /** Files of which the last process may not have synced all that was found in them: nothing may rest on them before. */
-  readonly unsynced: readonly string[];
+  /**
+   * What was found and may not be on disk: written by a process that was killed before it knew. To be written again before
+   * anything rests on it, for a sync that failed then would succeed now without doing anything.
+   */
+  readonly unsynced: readonly UnsyncedOctets[];
+}
+
+/** Octets `[from, to)` of a file. */
+export interface UnsyncedOctets {
+  readonly path: string;
+  readonly from: number;
+  readonly to: number;
 }
 
 /** A file as it was read: what is intact in it, and what is not. */
@@ -99,8 +109,12 @@ export class LogRecovery {
       nextSegment: Math.max(this.#mark?.segment ?? 0, ...this.#logFiles.map(({ id }) => id)) + 1,
       lastSequence: Math.max(this.#lastSequence, this.#mark?.sequence ?? 0),
       leftovers: this.#leftovers,
-      unsynced: isClean ? [] : newest.map(({ path }) => path),
+      unsynced: isClean ? [] : newest.map((file) => this.#unsyncedOf(file)),
     };
+  }
+
+  #unsyncedOf({ id, path, bytes }: LogFile): UnsyncedOctets {
+    return { path, from: this.#mark?.segment === id ? this.#mark.bytes : 0, to: bytes };
   }
 
   /** The newest file that begins with an intact checkpoint. */
