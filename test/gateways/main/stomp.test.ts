@@ -1,5 +1,8 @@
 /** The STOMP door as `warren` opens it: its port, its options, its place on the WebSocket port. */
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { RawStomp, stompFrame } from '../../support/raw-stomp.ts';
@@ -49,6 +52,31 @@ it('takes its options', async () => {
   client.send('SEND', { destination: '/topic/x' }, 'x'.repeat(2000));
   expect((await client.next()).headers.message).toBe('Frame too large');
   client.destroy();
+});
+
+it('a receipt says that a persistent message outlives the process, with its headers', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'warren-stomp-'));
+  try {
+    const first = await start(`--data-dir=${folder}`);
+    const publisher = await RawStomp.open(first.door('stomp').port);
+    await publisher.login();
+    const headers = { destination: '/queue/kept', persistent: true, own: 'a\\cb', 'content-type': 'text/plain' };
+    expect((await publisher.call('SEND', headers, 'still here')).command).toBe('RECEIPT');
+    await first.stop();
+    const second = await start(`--data-dir=${folder}`);
+    const consumer = await RawStomp.open(second.door('stomp').port);
+    await consumer.login();
+    await consumer.call('SUBSCRIBE', { id: 1, destination: '/queue/kept' });
+    expect(await consumer.next()).toMatchObject({
+      command: 'MESSAGE',
+      headers: { destination: '/queue/kept', persistent: 'true', own: 'a:b', 'content-type': 'text/plain' },
+      body: 'still here',
+    });
+    for (const client of [publisher, consumer]) client.destroy();
+  } finally {
+    await Promise.all(started.splice(0).map((warren) => warren.stop()));
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 it('says what is missing when a client may come without a name, and nobody says who that is', async () => {
