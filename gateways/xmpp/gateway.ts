@@ -8,6 +8,7 @@ import { TLSSocket } from 'node:tls';
 import { type Broker, BrokerError, type Principal } from '../../broker/port.ts';
 import { type Gateway, type GatewayAddress, peerName, type Transport } from '../gateway.ts';
 import { type Listener, type ListenerOptions, listen } from '../listener.ts';
+import { OPTIONS } from '../options.ts';
 import type { WebSocketDoor } from '../websocket.ts';
 import type { ClientPeer } from './client-login.ts';
 import { type ClientHost, ClientStream } from './client-stream.ts';
@@ -35,6 +36,9 @@ export type { XmppOptions } from './options.ts';
 export { StanzaError } from './stanza-error.ts';
 export type { JidOwner, Settlement } from './stanza-router.ts';
 
+/** As registered. */
+const CLIENT_PORT = 5222;
+
 /** Makes a door that has no port yet: users, domains, component links. Give it clients with `accept…`. */
 export async function openXmppDoor(broker: Broker, options: XmppOptions = {}): Promise<XmppDoor> {
   const door = new XmppDoor(broker, resolveOptions(options));
@@ -52,9 +56,22 @@ export function xmppWebSocketDoor(door: XmppDoor): WebSocketDoor {
   };
 }
 
-/** Opens one port for clients: TLS if `options.tls` is given, else plain with STARTTLS. Rejects with ListenError. */
-export async function startXmppGateway(door: XmppDoor, options: ListenerOptions): Promise<Gateway> {
-  const listener = await listen({ ...options, onConnection: (transport) => door.accept(transport) });
+/**
+ * Opens one port for clients: TLS if `options.tls` is given, else plain with STARTTLS. By default it is 5222 of this
+ * machine, with the door's log and time limit. Rejects with ListenError.
+ */
+export async function startXmppGateway(door: XmppDoor, options: Partial<ListenerOptions> = {}): Promise<Gateway> {
+  const { handshakeTimeoutMs, log } = door.options;
+  const { host, connectionsMax } = OPTIONS;
+  const listener = await listen({
+    host: host.default,
+    port: CLIENT_PORT,
+    connectionsMax: connectionsMax.default,
+    handshakeTimeoutMs,
+    log,
+    ...options,
+    onConnection: (transport) => door.accept(transport),
+  });
   return new XmppGateway(door, listener, options.tls === undefined ? 'xmpp' : 'xmpps');
 }
 
