@@ -133,8 +133,13 @@ export const OPTIONS = {
   stompsPort: option('Listening', PORT, 61614, 'Port for STOMP over TLS, when there is a certificate'),
   xmppPort: option('Listening', PORT, 5222, 'Port for XMPP clients, with STARTTLS when there is a certificate'),
   xmppsPort: option('Listening', PORT, 5223, 'Port for XMPP clients over TLS, when there is a certificate'),
-  httpPort: option('Listening', PORT, 15674, 'Port for WebSocket clients of every protocol'),
-  httpsPort: option('Listening', PORT, 15673, 'Port for WebSocket clients over TLS, when there is a certificate'),
+  httpPort: option('Listening', PORT, 15674, 'Port for HTTP, and for WebSocket clients of every protocol'),
+  httpsPort: option(
+    'Listening',
+    PORT,
+    15673,
+    'Port for HTTP and WebSocket clients over TLS, when there is a certificate',
+  ),
   connectionsMax: option(
     'Listening',
     integer('count', 1, 1_000_000),
