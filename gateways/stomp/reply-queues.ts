@@ -63,10 +63,9 @@ export class ReplyQueues {
     return known;
   }
 
-  /** Makes the reply queue, unless it is there. Rejects with BrokerError. */
+  /** Makes the reply queue, which is not open. Rejects with BrokerError. */
   async open(replyTo: string): Promise<void> {
     const replyQueue = this.#queueOf(replyTo);
-    if (replyQueue.isOpen) return;
     const { queue } = replyQueue;
     await this.#channel.declareQueue({ queue, exclusive: true, autoDelete: true });
     const channel = this.#connection.openChannel();

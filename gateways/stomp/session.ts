@@ -192,7 +192,10 @@ export class Session implements SubscriptionHost {
       });
       target.isReady = true;
     }
-    if (wanted !== undefined) await this.#replyQueues.open(wanted);
+    if (wanted !== undefined && !this.#replyQueues.isOpen(wanted)) {
+      this.#subscriptions.requireRoom();
+      await this.#replyQueues.open(wanted);
+    }
   }
 
   #replyQueueIn(head: FrameHead): string | undefined {
@@ -317,6 +320,7 @@ export class Session implements SubscriptionHost {
         `A subscription identified by '${id}' already exists.`,
       );
     }
+    this.#subscriptions.requireRoom();
     const request = readSubscribe(headers);
     if (request.destination.kind === 'warren') return this.#subscribeToEvents(request, id);
     const context = { topicExchange: this.topicExchange, owner: this.#login.clientId ?? '' };

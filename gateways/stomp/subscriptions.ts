@@ -1,6 +1,10 @@
 /** The subscriptions of one session: by their ids, and by what their message-ids begin with. */
+import { ReplyError } from './errors.ts';
 import { AT, decodeText, sameOctets } from './octets.ts';
 import type { Subscription } from './subscription.ts';
+
+/** Subscriptions that a connection may have, those to its reply queues among them. */
+export const SUBSCRIPTIONS_MAX = 4096;
 
 export class Subscriptions {
   /** By id, or without one by destination; those that have ended too, as long as something of theirs is unacked. */
@@ -8,6 +12,12 @@ export class Subscriptions {
   readonly #byTagPrefix = new Map<string, Subscription>();
   /** The one acked last: it is mostly the same. */
   #acked: Subscription | undefined;
+
+  /** Throws ReplyError when there are as many as there may be. */
+  requireRoom(): void {
+    if (this.#byTagPrefix.size < SUBSCRIPTIONS_MAX) return;
+    throw new ReplyError('Too many subscriptions', `a connection may have ${SUBSCRIPTIONS_MAX}`);
+  }
 
   get(id: string): Subscription | undefined {
     return this.#byId.get(id);

@@ -1,6 +1,8 @@
 /** What no well-behaved client sends, over a real socket: an ERROR that says why, flushed, the end, and nothing else. */
 import { describe, expect, it } from 'vitest';
+import { SUBSCRIPTIONS_MAX } from '../../../gateways/stomp/subscriptions.ts';
 import { eventually } from '../../support/eventually.ts';
+import { stompFrame } from '../../support/raw-stomp.ts';
 import { useStomp } from './scene.ts';
 
 const FRAME_BYTES_MAX = 100_000;
@@ -125,6 +127,21 @@ describe('before CONNECT', () => {
     const client = await scene.dial();
     await client.end();
   });
+});
+
+it('more subscriptions than there may be are refused, reply queues among them', async () => {
+  const queue = scene.fresh('many');
+  for (const last of ['SUBSCRIBE', 'SEND']) {
+    const client = await scene.connect({ 'accept-extensions': 'warren.soft-error' });
+    const subscribe = Array.from({ length: SUBSCRIPTIONS_MAX - 1 }, (_, id) =>
+      stompFrame('SUBSCRIBE', { id, destination: `/queue/${queue}` }),
+    );
+    client.write(Buffer.concat(subscribe));
+    const headers = { id: 'last', destination: `/queue/${queue}-2`, 'reply-to': '/temp-queue/last' };
+    expect((await client.call(last, headers)).headers.status).toBeUndefined();
+    const refusal = await client.call(last, { ...headers, id: 'more', 'reply-to': '/temp-queue/more' });
+    expect(refusal.headers.message).toBe(`a connection may have ${SUBSCRIPTIONS_MAX}`);
+  }
 });
 
 describe('a peer that does not do his part', () => {

@@ -7,6 +7,7 @@ import { changeProperties } from '../../../broker/message.ts';
 import { destinationOf, escapeName, parseDestination } from '../../../gateways/stomp/destinations.ts';
 import { checkEscape, escapeText, unescapeOctets, type Version } from '../../../gateways/stomp/escapes.ts';
 import { commandName, FrameHead } from '../../../gateways/stomp/frame-head.ts';
+import { describeFrame } from '../../../gateways/stomp/frame-text.ts';
 import { headerId, headerName, identify } from '../../../gateways/stomp/header-names.ts';
 import { putDecimal, readDecimal } from '../../../gateways/stomp/octets.ts';
 import { STOMP_PROPERTIES } from '../../../gateways/stomp/properties.ts';
@@ -166,6 +167,11 @@ test('decimals', () => {
   for (const wrong of ['', '-1', '1x', ' 1', '99999999999999999']) {
     expect(readDecimal(Buffer.from(wrong), 0, wrong.length)).toBe(-1);
   }
+});
+
+test('the trace shows a frame in a line, and no passcode', () => {
+  const head = read('CONNECT\nlogin:guest\npasscode:secret\n\n');
+  expect(describeFrame(head, 0)).toBe('CONNECT login="guest" passcode=***');
 });
 
 describe('destinations', () => {
