@@ -11,7 +11,7 @@
 import { pathToFileURL } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { Names, TwitterError } from './names.ts';
-import { type Deed, POST_CHARS_MAX, type Post } from './posts.ts';
+import { type Deed, isNews, POST_CHARS_MAX, type Post } from './posts.ts';
 import { Twitter } from './twitter.ts';
 import { andJoin, noticeOf, printable } from './wording.ts';
 
@@ -172,7 +172,7 @@ async function timeline({ twitter, me }: Scene, live: boolean, terminal: Termina
   });
   const reading = await twitter.timeline(me, {
     onItem(item, settle) {
-      terminal.print(lineOf(item, me));
+      if (isNews(item, me)) terminal.print(lineOf(item, me));
       settle.taken();
       waiting -= 1;
       if (waiting <= 0 && !live) end();

@@ -95,6 +95,11 @@ export function readMessage({ fields, properties, content }: Received): Post | D
   };
 }
 
+/** Is that worth telling whoever reads it? What he did to himself he knows. */
+export function isNews(item: Post | Deed | undefined, reader: string): boolean {
+  return item?.kind !== 'deed' || item.who !== reader;
+}
+
 function readDeed(who: string, key: string, content: Buffer): Deed | undefined {
   const dot = key.indexOf('.');
   const deed = dot < 0 ? key : key.slice(0, dot);

@@ -2,7 +2,7 @@
 import { type ChannelModel, connect } from 'amqplib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../examples/toy-twitter/command-line.ts';
-import type { Deed, Post } from '../../examples/toy-twitter/posts.ts';
+import { type Deed, isNews, type Post } from '../../examples/toy-twitter/posts.ts';
 import { ARCHIVE_MAX, INBOX_MAX, SPARE_DEEDS_MAX, Twitter } from '../../examples/toy-twitter/twitter.ts';
 import { eventually } from '../support/eventually.ts';
 
@@ -110,6 +110,7 @@ export function twitterStories(start: () => Promise<RunningBroker>): void {
       await twitter.post(anna, 'echo');
       const annas = await read(anna);
       await eventually(() => expect(annas.texts).toContain(`${anna}: echo`));
+      expect(annas.items.filter((item) => isNews(item, anna))).toHaveLength(1);
       expect((await twitter.graph()).following(anna)).toEqual([]);
       expect((await twitter.graph()).followers(anna)).toEqual([]);
     });
