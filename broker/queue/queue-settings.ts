@@ -34,6 +34,8 @@ export interface QueueSettings {
   readonly consumerTimeoutMs: number;
   /** Whether redelivered messages carry `x-delivery-count`. */
   readonly countsDeliveries: boolean;
+  /** Whether messages carry the time of their arrival here, in the header `x-arrived-at`. */
+  readonly stampsArrivals: boolean;
 }
 
 /** A rule for one argument: undefined when the value will do, else what is wrong, in RabbitMQ's words. */
@@ -141,6 +143,8 @@ export function queueSettings(args: FieldTable, policy: FieldTable, defaultConsu
     delayedRetry: delayedRetry(string('delayed-retry-type'), number),
     consumerTimeoutMs: number('consumer-timeout') ?? defaultConsumerTimeoutMs,
     countsDeliveries: deliveryLimit !== undefined || queueTypeOf(args) === 'quorum',
+    // Not compared when the queue is declared again: other doors need not know of it.
+    stampsArrivals: args['x-stamp-arrivals'] === true,
   };
 }
 

@@ -30,6 +30,9 @@ const DEATHS_PER_TURN_MAX = 128;
 const DEATHS_WAITING_MAX = 1024;
 const DEATHS_PAID = 8;
 
+/** Of messages in a queue with `x-stamp-arrivals`: milliseconds since 1970, a long. */
+const ARRIVAL_HEADER = 'x-arrived-at';
+
 export class Router {
   readonly delayed: DelayedMessages;
   readonly #host: ExchangeHost & { readonly name: string };
@@ -83,7 +86,10 @@ export class Router {
     }
     let outcome: number = Outcome.unroutable;
     for (let index = 0; index < queues.length; index++) {
-      const answer = (queues[index] as Queue).publish(delivered);
+      const queue = queues[index] as Queue;
+      const answer = queue.publish(
+        queue.settings.stampsArrivals ? withArrival(delivered, this.#clock.now()) : delivered,
+      );
       if (answer > outcome) outcome = answer;
     }
     if (outcome === Outcome.unroutable && exchange.isDefault && this.#replies.deliver(delivered)) {
@@ -182,4 +188,8 @@ export class Router {
 function withoutBlindCopies(message: Message): Message {
   const { headers } = message.properties;
   return headers !== undefined && 'BCC' in headers ? message.derive({ headers: { BCC: undefined } }) : message;
+}
+
+function withArrival(message: Message, nowMs: number): Message {
+  return message.derive({ headers: { [ARRIVAL_HEADER]: BigInt(Math.floor(nowMs)) } });
 }

@@ -29,6 +29,16 @@ export const FROM_HEADER = 'xmpp-from';
 /** Header with the subject of a message sent by XMPP. */
 export const SUBJECT_HEADER = 'xmpp-subject';
 
+/** Header with the milliseconds since 1970 at which a message came into an inbox; the broker sets it. */
+const ARRIVAL_HEADER = 'x-arrived-at';
+
+/** When a message was sent, or came into the inbox: milliseconds since 1970; undefined when nobody knows. */
+export function sentAtMs({ properties }: Message): number | undefined {
+  const arrived = properties.headers?.[ARRIVAL_HEADER];
+  if (typeof arrived === 'bigint' || typeof arrived === 'number') return Number(arrived);
+  return properties.timestamp === undefined ? undefined : properties.timestamp * 1000;
+}
+
 type TextProperty = {
   [Name in keyof MessageProperties]-?: Required<MessageProperties>[Name] extends string ? Name : never;
 }[keyof MessageProperties];
@@ -125,7 +135,8 @@ function amqpElement(message: Message, redelivered: boolean, octets: Uint8Array 
   attributes.priority = priority?.toString();
   attributes.timestamp = timestamp?.toString();
   const body = octets && element('body', AMQP, { encoding: 'base64' }, Buffer.from(octets).toString('base64'));
-  return element('amqp', AMQP, attributes, ...headerElements(headers), body);
+  const { [ARRIVAL_HEADER]: _, ...published } = headers;
+  return element('amqp', AMQP, attributes, ...headerElements(published), body);
 }
 
 function flag(value: boolean): string | undefined {

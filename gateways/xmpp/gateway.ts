@@ -118,7 +118,7 @@ export class XmppDoor implements ClientHost, Gateway {
   #closing: Promise<void> | undefined;
 
   constructor(broker: Broker, options: ResolvedOptions) {
-    const { userDomain, userVhost, domains, log, stanzaBytesMax, version } = options;
+    const { userDomain, userVhost, domains, log, stanzaBytesMax, version, delayMsMin } = options;
     this.options = options;
     this.#broker = broker;
     this.#rosters = new RosterStore(broker.administration);
@@ -128,6 +128,7 @@ export class XmppDoor implements ClientHost, Gateway {
       log,
       userDomain,
       stanzaBytesMax,
+      delayMsMin,
       principalOf: (bare) => this.#principalOf(bare),
       addressOfUser: (username) => this.#users.addressOf(username),
       domainFor: (vhost, bare) => this.#domainFor(vhost, bare),

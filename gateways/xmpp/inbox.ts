@@ -231,7 +231,7 @@ export class Inbox implements ConsumerEvents {
     } catch (error) {
       if (!(error instanceof BrokerError) || error.kind !== 'not-found') throw error;
     }
-    await channel.declareQueue({ queue: this.queue, durable: true });
+    await channel.declareQueue({ queue: this.queue, durable: true, arguments: { 'x-stamp-arrivals': true } });
     return true;
   }
 

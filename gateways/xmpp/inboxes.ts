@@ -4,7 +4,7 @@ import type { Broker, BrokerError, Principal } from '../../broker/port.ts';
 import type { Log } from '../log.ts';
 import { keptStanza, presenceElement, STANZA_TYPE } from './account.ts';
 import { queueAddress, senderAddress } from './addresses.ts';
-import { noticeOf, stanzaOf } from './content.ts';
+import { noticeOf, sentAtMs, stanzaOf } from './content.ts';
 import { delayElement } from './delay.ts';
 import type { Directory } from './directory.ts';
 import { type DeliverySettlement, Inbox } from './inbox.ts';
@@ -18,6 +18,8 @@ export interface InboxesOptions {
   readonly userDomain: string;
   /** Largest stanza that others take from us. */
   readonly stanzaBytesMax: number;
+  /** What has been on its way for less has not waited, in milliseconds. */
+  readonly delayMsMin: number;
   /** With whose rights the owner of this address acts. Rejects with BrokerError. */
   principalOf(bare: string): Promise<Principal>;
   /** The bare address of a user of the broker. */
@@ -103,11 +105,9 @@ export class Inboxes {
     const { router, stanzaBytesMax } = this.#options;
     const kept = this.#kept(message);
     const domain = this.#options.domainFor(directory.vhost, bare);
-    const { timestamp } = message.properties;
-    const delays =
-      timestamp !== undefined && Date.now() - timestamp * 1000 > DELAY_MIN_MS
-        ? [delayElement(domain, timestamp * 1000)]
-        : [];
+    const atMs = sentAtMs(message);
+    const waited = atMs !== undefined && Date.now() - atMs > this.#options.delayMsMin;
+    const delays = waited ? [delayElement(domain, atMs)] : [];
     if (kept !== undefined) {
       void router.route(kept.with({ to }).plus(...delays), settlement);
       return;
@@ -138,9 +138,6 @@ export class Inboxes {
     return from !== undefined && bareText(parseJid(from)) === this.#options.addressOfUser(userId) ? stanza : undefined;
   }
 }
-
-/** A younger message has not waited. */
-const DELAY_MIN_MS = 5000;
 
 function keyOf(vhost: string, bare: string): string {
   return `${bare} ${vhost}`;

@@ -37,6 +37,8 @@ export interface XmppOptions {
   readonly resumeMs?: number;
   /** A silent peer is asked for a sign of life after this time, and given up after as much again; default 2 min. */
   readonly silenceMs?: number;
+  /** What has been on its way for less is not said to be delayed; default 5 s. */
+  readonly delayMsMin?: number;
   /** Before a refused login is answered, unless the peer is on this machine; default 3 s. */
   readonly loginRefusalDelayMs?: number;
   readonly log?: Log;
@@ -50,6 +52,7 @@ const LOGIN_STANZA_BYTES_MAX = 64 * 1024;
 const COMPONENT_PORT = 5347;
 const SILENCE_MS = 120_000;
 const LOGIN_REFUSAL_DELAY_MS = 3000;
+const DELAY_MS_MIN = 5000;
 
 /** `options` with the defaults filled in. */
 export function resolveOptions(options: XmppOptions): ResolvedOptions {
@@ -66,6 +69,7 @@ export function resolveOptions(options: XmppOptions): ResolvedOptions {
     handshakeTimeoutMs: OPTIONS.handshakeTimeoutSeconds.default * 1000,
     resumeMs: OPTIONS.xmppResumeSeconds.default * 1000,
     silenceMs: SILENCE_MS,
+    delayMsMin: DELAY_MS_MIN,
     loginRefusalDelayMs: LOGIN_REFUSAL_DELAY_MS,
     log: SILENT_LOG,
     ...options,

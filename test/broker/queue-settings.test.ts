@@ -128,6 +128,7 @@ describe('arguments and policies together', () => {
       delayedRetry: undefined,
       consumerTimeoutMs: 77,
       countsDeliveries: false,
+      stampsArrivals: false,
     });
   });
 

@@ -5,7 +5,7 @@ import { element, type JidOwner } from '../../../gateways/xmpp/gateway.ts';
 import { eventually } from '../../support/eventually.ts';
 import { type RawClient, useXmpp } from './scene.ts';
 
-const scene = useXmpp();
+const scene = useXmpp({ xmpp: { delayMsMin: 20 } });
 let raw: RawClient;
 beforeEach(async () => {
   raw = await scene.login('desk');
@@ -342,6 +342,25 @@ describe('messages', () => {
     await raw.until('<body>{"json":true}</body>');
     scene.publish('x', '', 'nul\0');
     await raw.until('<body>[binary, 4 octets]</body>');
+  });
+
+  it('that have waited say since when', async () => {
+    await scene.channel.declareExchange({ exchange: 'x', type: 'fanout' });
+    raw.say("<presence/><presence type='subscribe' to='x@broker.localhost'/>");
+    await raw.until('type="subscribed"');
+    raw.say("<presence type='unavailable'/>");
+    await raw.settled();
+    const from = Date.now();
+    scene.publish('x', '', 'one');
+    const to = Date.now();
+    await eventually(() => expect(Date.now()).toBeGreaterThan(to + 30));
+    raw.say('<presence/>');
+    const [, stamp = ''] =
+      /<body>one<.*<delay xmlns="urn:xmpp:delay" from="broker\.localhost" stamp="([^"]*)"\/>/.exec(
+        await raw.until('</message>'),
+      ) ?? [];
+    expect(Date.parse(stamp)).toBeGreaterThanOrEqual(from);
+    expect(Date.parse(stamp)).toBeLessThanOrEqual(to);
   });
 
   it('too large for a stanza: dead-lettered, and its receiver told', async () => {
