@@ -54,6 +54,8 @@ export class LogState {
   /** Segments of which messages have been moved. */
   readonly #movedFrom = new Set<Segment>();
   readonly #scratch = new RecordBuffer();
+  /** Number of the last batch that was taken in. */
+  #batch = 0;
 
   /** Where a slot is now; it may be settled. */
   locate(segment: Segment, slot: number): SlotPlace {
@@ -87,6 +89,7 @@ export class LogState {
 
   /** Takes in what the batch changes of what was there before it. */
   apply(batch: Batch): StateChange {
+    this.#batch = batch.number;
     for (const change of batch.definitions) this.definitions.apply(change);
     const touched: Segment[] = [];
     const amended = this.#applyAmended(batch);
@@ -162,8 +165,7 @@ export class LogState {
     const changed: StoredHolder[] = [];
     for (const holder of delivered) {
       holder.dirty = false;
-      // Of one that holds nothing nothing can come back.
-      if (holder.live <= 0) this.holders.delete(holder.id);
+      if (holder.isEmptyAfter(this.#batch)) this.holders.delete(holder.id);
       else {
         this.holders.set(holder.id, holder);
         changed.push(holder);
@@ -193,8 +195,8 @@ export class LogState {
     this.storedLastHolder = this.lastHolder;
     for (const change of this.definitions.all()) encodeDefinition(out, change);
     for (const holder of this.holders.values()) {
-      if (holder.live > 0) encodeDelivered(out, holder);
-      else this.holders.delete(holder.id);
+      if (holder.isEmptyAfter(this.#batch)) this.holders.delete(holder.id);
+      else encodeDelivered(out, holder);
     }
     for (const segment of older) encodeSlots(out, segment, this.#scratch);
   }

@@ -168,7 +168,7 @@ export class LogStore implements Store {
     const record = custody.record as LogRecord;
     const open = this.#open;
     custody.record = undefined;
-    (custody.holder as StoredHolder).live--;
+    (custody.holder as StoredHolder).end(1, open.number);
     if (record === open.record) open.cancel(custody.slot);
     else {
       open.settle(record, custody.slot);
@@ -228,7 +228,7 @@ export class LogStore implements Store {
     const stored = page as StoredPage;
     if (stored.handedOut || stored.settled) return;
     stored.settled = true;
-    stored.holder.live -= stored.count;
+    stored.holder.end(stored.count, this.#open.number);
     this.#open.settledPages.push(stored);
     this.#lazily();
   }

@@ -38,15 +38,19 @@ export class Recovery {
     this.#holders = holders;
     this.#segments = segments;
     this.isChanged = isChanged;
+    for (const holder of holders.values()) holder.live = found.byHolder.get(holder.id)?.count ?? 0;
   }
 
   /** What holder `id` held; undefined when nothing is known of it. */
   take(id: number): RecoveredHolder | undefined {
     const found = this.#found.get(id);
-    const holder = this.#holders.get(id) ?? (found === undefined ? undefined : new StoredHolder(id));
-    if (holder === undefined) return undefined;
+    let holder = this.#holders.get(id);
+    if (holder === undefined) {
+      if (found === undefined) return undefined;
+      holder = new StoredHolder(id);
+      holder.live = found.count;
+    }
     this.#found.delete(id);
-    holder.live = found?.count ?? 0;
     return {
       holder,
       pages: found === undefined ? [] : this.#pages(found.ready, holder),

@@ -10,10 +10,23 @@ export class StoredHolder implements Holder {
    * back at least once.
    */
   returnedThrough = 0;
-  /** Custodies that have begun and not ended. */
+  /** Custodies that have begun and not ended, as the store was told. */
   live = 0;
+  /** Number of the batch in which the last one ended. */
+  emptiedIn = 0;
 
   constructor(id: number) {
     this.id = id;
+  }
+
+  /** So many custodies end, in the batch with this number. */
+  end(count: number, batch: number): void {
+    this.live -= count;
+    if (this.live <= 0) this.emptiedIn = batch;
+  }
+
+  /** Whether it holds nothing when the batch with this number is stored; then nothing can come back. */
+  isEmptyAfter(batch: number): boolean {
+    return this.live <= 0 && this.emptiedIn <= batch;
   }
 }

@@ -1,9 +1,9 @@
+/** Processes on one disk, one after the other, each of which does this and that and ends somewhere. */
 import fc from 'fast-check';
 import { expect } from 'vitest';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 import { type LifeOptions, StoreLife } from './store-life.ts';
 
-/** Processes on one disk, one after the other, that do this and that and end somewhere; for test/broker/storage/crash.test.ts. */
 /** Lots of small segments, so that they are begun, emptied and cleaned all the time. */
 const OPTIONS: LifeOptions = { segmentBytes: 400, cleanSegmentsMin: 2 };
 
@@ -91,7 +91,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
 );
 
-/** One process: what it does, and how it ends. */
+/** One process: what it does, each time followed by some turns of the event loop, and how it ends. */
 export const life = fc.record({
   steps: fc.array(fc.tuple(step, fc.nat({ max: 12 })), { minLength: 1, maxLength: 120, size: 'max' }),
   end: fc.constantFrom('close' as const, 'kill' as const, 'power' as const),
@@ -150,8 +150,12 @@ async function take(on: StoreLife, what: Step): Promise<boolean> {
   return true;
 }
 
-export type Life = typeof life extends fc.Arbitrary<infer T> ? T : never;
+type Life = typeof life extends fc.Arbitrary<infer T> ? T : never;
 
+/**
+ * Runs them. After each, what the next one finds must be what was there after some turn, and not before the last one that
+ * somebody was told to be on disk; and nothing may be called damaged.
+ */
 export async function runLives(lives: readonly Life[]): Promise<void> {
   let files = new FaultyFiles({ turnsMax: 3, seed: lives[0]?.seed ?? 1 });
   let now = await StoreLife.open(files, OPTIONS);
