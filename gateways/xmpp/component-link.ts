@@ -234,14 +234,21 @@ export class ComponentLink implements StanzaLink, WireEvents {
       settlement?.returned();
       return;
     }
+    if (settlement === undefined) {
+      this.#say(stanza);
+      return;
+    }
+    // By its id a stanza that comes back is known.
     this.#ids += 1;
     const id = stanza.attributes.id ?? `w${this.#ids}`;
-    const identified = stanza.with({ id });
-    if (TRACE.enabled) TRACE.line('>', this.#options.domain, String(identified));
-    this.#wire?.send(identified);
-    if (settlement === undefined) return;
+    this.#say(stanza.with({ id }));
     this.#outstanding.push({ id, to: stanza.attributes.to ?? '', settlement });
     this.#wantEcho();
+  }
+
+  #say(stanza: Element): void {
+    if (TRACE.enabled) TRACE.line('>', this.#options.domain, String(stanza));
+    this.#wire?.send(stanza);
   }
 
   #wantEcho(): void {
