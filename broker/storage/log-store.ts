@@ -36,7 +36,10 @@ import { PageSlots, StoredPage } from './stored-page.ts';
 /** How long something may wait to be written when nobody waits for it; milliseconds. */
 export const LAZY_MS = 5;
 
-/** A batch of about so many octets is written without delay, and what the next turns tell goes into another one. */
+/**
+ * A batch of about so many octets is written without delay, and what the next turns tell goes into another one, if
+ * `StoreOptions` do not say otherwise.
+ */
 export const BATCH_BYTES = 4 * 1024 * 1024;
 
 /** A turn that tells more than this is not stored as a whole; octets. A record has to fit into 4 GiB. */
@@ -55,6 +58,8 @@ export interface LogStoreOptions {
   readonly recovery: Recovery;
   readonly clock: Clock;
   readonly residentBytesMax: number;
+  /** See `BATCH_BYTES`. */
+  readonly batchBytes: number;
   /** The data folder, for errors. */
   readonly path: string;
   /** Lets go of everything else; `isComplete`: all that the store was told is on disk. Never rejects. */
@@ -70,6 +75,7 @@ export class LogStore implements Store {
   readonly #state: LogState;
   readonly #commits: Commits;
   readonly #clock: Clock;
+  readonly #batchBytes: number;
   #open = new Batch(1);
   /** Batches that are full and wait for their commit. */
   readonly #sealed: Batch[] = [];
@@ -94,6 +100,7 @@ export class LogStore implements Store {
     this.#state = options.state;
     this.#commits = options.commits;
     this.#clock = options.clock;
+    this.#batchBytes = options.batchBytes;
     this.#recovery = options.recovery;
     this.residentBytesMax = options.residentBytesMax;
   }
@@ -160,7 +167,7 @@ export class LogStore implements Store {
     const open = this.#open;
     open.admit(custody, message, survives);
     (custody.holder as StoredHolder).live++;
-    if (open.bytes > BATCH_BYTES) this.#overflow();
+    if (open.bytes > this.#batchBytes) this.#overflow();
     else this.#lazily();
   }
 
@@ -297,7 +304,7 @@ export class LogStore implements Store {
 
   readonly #onTurnEnd = (): void => {
     this.#isSealing = false;
-    if (this.#open.bytes > BATCH_BYTES) this.#seal();
+    if (this.#open.bytes > this.#batchBytes) this.#seal();
   };
 
   #seal(): void {
@@ -327,7 +334,7 @@ export class LogStore implements Store {
     }
     for (const waiter of batch.waiters) callOut(() => waiter.onSynced());
     const { waiters, bytes, isEmpty } = this.#open;
-    if (this.#sealed.length > 0 || waiters.length > 0 || bytes > BATCH_BYTES) this.#soon();
+    if (this.#sealed.length > 0 || waiters.length > 0 || bytes > this.#batchBytes) this.#soon();
     else if (!isEmpty) this.#lazily();
     this.#cleaner?.onCommitted();
   }

@@ -8,7 +8,7 @@ import { Commits, SEGMENT_BYTES } from './commits.ts';
 import { type Damage, damageError, damageText } from './damage.ts';
 import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './data-folder.ts';
 import { type Done, type Files, nodeFiles, type OpenFile } from './files.ts';
-import { LogStore } from './log-store.ts';
+import { BATCH_BYTES, LogStore } from './log-store.ts';
 import { decodeMark, MARK_BYTES, MARK_FILE, Mark, type MarkedEnd } from './mark.ts';
 import { PageLoader } from './page-loader.ts';
 import { type LogFile, LogRecovery, type RecoveredLog, type UnsyncedOctets } from './recover.ts';
@@ -34,6 +34,8 @@ export interface StoreOptions {
   readonly files?: Files;
   /** Octets after which a segment is ended; default `SEGMENT_BYTES`. */
   readonly segmentBytes?: number;
+  /** Octets after which a batch is full; default `BATCH_BYTES`. */
+  readonly batchBytes?: number;
   /** A log of so many segments or fewer is not cleaned; default `CLEAN_SEGMENTS_MIN`. */
   readonly cleanSegmentsMin?: number;
   /** Octets kept for a full disk; default `RESERVE_BYTES`, 0 = none. */
@@ -98,6 +100,7 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
     recovery,
     clock,
     residentBytesMax: options.residentBytesMax ?? Number.POSITIVE_INFINITY,
+    batchBytes: options.batchBytes ?? BATCH_BYTES,
     path: folder.path,
     onEvent,
     onClose: async (isComplete) => {

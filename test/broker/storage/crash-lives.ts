@@ -4,8 +4,11 @@ import { expect } from 'vitest';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 import { type LifeOptions, StoreLife } from './store-life.ts';
 
-/** Lots of small segments, so that they are begun, emptied and cleaned all the time. */
-const OPTIONS: LifeOptions = { segmentBytes: 400, cleanSegmentsMin: 2 };
+/**
+ * Small batches and lots of small segments, so that batches wait for each other and segments are begun, emptied and cleaned
+ * all the time.
+ */
+const OPTIONS: LifeOptions = { segmentBytes: 400, batchBytes: 250, cleanSegmentsMin: 2 };
 
 /** What a turn does; the numbers choose among what is there. */
 type Step =
