@@ -437,3 +437,23 @@ describe('users among themselves', () => {
     await raw.until('id="x"');
   });
 });
+
+describe('while memory is short', () => {
+  it('a client that publishes is not read until it is over; others are', async () => {
+    const other = await scene.login('other', 'anna');
+    await scene.channel.declareQueue({ queue: 'held' });
+    await scene.broker.administration.setAlarm('memory', true);
+    raw.say("<message to='queue+held@broker.localhost'><body>one</body></message>");
+    raw.say(
+      "<message to='queue+held@broker.localhost'><body>two</body></message><iq type='get' id='late' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>",
+    );
+    await other.settled();
+    expect(raw.heard).not.toContain('late');
+    await scene.broker.administration.setAlarm('memory', false);
+    await raw.until('id="late"');
+    await eventually(async () => {
+      const view = (await scene.broker.snapshot('/')).queues.find(({ name }) => name === 'held');
+      expect(view?.messagesReady).toBe(2);
+    });
+  });
+});
