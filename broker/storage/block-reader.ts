@@ -36,10 +36,10 @@ export function eachRecord(
 ): void {
   let at = 0;
   while (start + at < end) {
-    const header = readHeader(octets, at, octets.length);
-    if (header === undefined || header.segment !== segment.id) {
+    const header = readHeader(octets, at, octets.length, segment);
+    if (header === undefined) {
       onDamage(start + at);
-      at = nextHeader(octets, at + 1, segment.id);
+      at = nextHeader(octets, at + 1, segment);
       continue;
     }
     const payloadStart = at + HEADER_BYTES;
@@ -51,11 +51,11 @@ export function eachRecord(
 }
 
 /** Where the next intact header of a record of the segment is, from `at` on; Infinity when there is none. */
-function nextHeader(octets: Buffer, at: number, segment: number): number {
+function nextHeader(octets: Buffer, at: number, segment: Segment): number {
   for (;;) {
     const found = findMagic(octets, at, octets.length);
     if (found < 0) return Number.POSITIVE_INFINITY;
-    if (readHeader(octets, found, octets.length)?.segment === segment) return found;
+    if (readHeader(octets, found, octets.length, segment) !== undefined) return found;
     at = found + 1;
   }
 }

@@ -13,7 +13,7 @@ import type { StoreEvent } from '../store.ts';
 import type { Batch } from './batch.ts';
 import type { OpenFile } from './files.ts';
 import type { LogState, StateChange } from './log-state.ts';
-import type { Mark } from './mark.ts';
+import type { LogEnd, Mark } from './mark.ts';
 import type { Part } from './record-buffer.ts';
 import { RecordWriter } from './record-writer.ts';
 import type { Reserve } from './reserve.ts';
@@ -89,9 +89,10 @@ export class Commits {
   }
 
   /** How far the log is on disk; undefined when this process has written nothing. */
-  get end(): { readonly segment: number; readonly bytes: number; readonly sequence: number } | undefined {
+  get end(): LogEnd | undefined {
     const { current } = this.#state;
-    return current === undefined ? undefined : { segment: current.id, bytes: current.bytes, sequence: this.#sequence };
+    if (current === undefined) return undefined;
+    return { segment: current.id, seal: current.seal, bytes: current.bytes, sequence: this.#sequence };
   }
 
   /** Takes the batch into the state and writes it. Calls `onDone` when it is on disk, never before it returns. */
@@ -127,7 +128,7 @@ export class Commits {
   #beginSegment(): void {
     const state = this.#state;
     const before = state.current;
-    const segment = new Segment(this.#nextSegment++);
+    const segment = new Segment(this.#nextSegment++, state.seal);
     state.current = segment;
     if (before !== undefined && state.dropIfEmpty(before)) this.#emptied.push(before);
     state.segments.set(segment.id, segment);
@@ -186,7 +187,7 @@ export class Commits {
     this.#batch = undefined;
     this.#parts = [];
     const { mark, files } = this.#options;
-    mark.note(segment.id, segment.bytes, this.#sequence);
+    mark.note(segment, this.#sequence);
     if (this.#isFirst) this.#tidyUp();
     for (const emptied of this.#emptied) files.remove(emptied);
     this.#emptied = [];

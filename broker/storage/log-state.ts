@@ -46,6 +46,8 @@ export class LogState {
   readonly definitions = new DefinitionTable();
   /** Holders that something was delivered of. */
   readonly holders = new Map<number, StoredHolder>();
+  /** In every record; see record.ts. */
+  readonly seal: bigint;
   /** The highest id given to a holder, and the highest that the log knows of. */
   lastHolder = 0;
   storedLastHolder = 0;
@@ -56,6 +58,10 @@ export class LogState {
   readonly #scratch = new RecordBuffer();
   /** Number of the last batch that was taken in. */
   #batch = 0;
+
+  constructor(seal: bigint) {
+    this.seal = seal;
+  }
 
   /** Where a slot is now; it may be settled. */
   locate(segment: Segment, slot: number): SlotPlace {

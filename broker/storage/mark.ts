@@ -2,30 +2,37 @@
  * The file `mark`: how far the log is on disk, and whether it was ended in an orderly way. It is not part of what is
  * stored and is not synced but at the end: it tells damage at the end of the log from a commit that nobody was told of.
  *
- * Two copies of 32 octets, written in turns, little-endian:
+ * Two copies of 40 octets, written in turns, little-endian:
  *
  * ```
- * 0 magic "WRNM"   4 segment   8 octets of it, 64 bits   16 sequence of its last record, 64 bits   24 1: ended   28 CRC-32
+ *  0 magic "WRNM"                              4 segment
+ *  8 octets of it, 64 bits                    16 sequence of its last record, 64 bits
+ * 24 seal of the data folder, 64 bits         32 1: ended in an orderly way     36 CRC-32
  * ```
  */
 import { crc32 } from 'node:zlib';
 import type { OpenFile } from './files.ts';
+import type { Segment } from './segment.ts';
 
 /** Name of the file within the data folder. */
 export const MARK_FILE = 'mark';
 
 /** Octets of the file. */
-export const MARK_BYTES = 64;
+export const MARK_BYTES = 80;
 
-const COPY_BYTES = 32;
-const CHECKED_BYTES = 28;
+const COPY_BYTES = 40;
+const CHECKED_BYTES = 36;
 const MAGIC = 0x4d4e5257;
 
 /** How far the log is on disk, at least. */
-export interface MarkedEnd {
+export interface LogEnd {
   readonly segment: number;
+  readonly seal: bigint;
   readonly bytes: number;
   readonly sequence: number;
+}
+
+export interface MarkedEnd extends LogEnd {
   /** The process that wrote it had nothing left to write. */
   readonly isClosed: boolean;
 }
@@ -47,12 +54,13 @@ function decodeCopy(octets: Buffer): MarkedEnd | undefined {
     segment: octets.readUInt32LE(4),
     bytes: octets.readUInt32LE(8) + octets.readUInt32LE(12) * 2 ** 32,
     sequence: octets.readUInt32LE(16) + octets.readUInt32LE(20) * 2 ** 32,
-    isClosed: octets.readUInt32LE(24) === 1,
+    seal: octets.readBigUInt64LE(24),
+    isClosed: octets.readUInt32LE(32) === 1,
   };
 }
 
 /** The octets of one copy. */
-export function encodeMark({ segment, bytes, sequence, isClosed }: MarkedEnd): Buffer {
+export function encodeMark({ segment, seal, bytes, sequence, isClosed }: MarkedEnd): Buffer {
   const octets = Buffer.alloc(COPY_BYTES);
   octets.writeUInt32LE(MAGIC, 0);
   octets.writeUInt32LE(segment, 4);
@@ -60,7 +68,8 @@ export function encodeMark({ segment, bytes, sequence, isClosed }: MarkedEnd): B
   octets.writeUInt32LE(Math.floor(bytes / 2 ** 32), 12);
   octets.writeUInt32LE(sequence >>> 0, 16);
   octets.writeUInt32LE(Math.floor(sequence / 2 ** 32), 20);
-  octets.writeUInt32LE(isClosed ? 1 : 0, 24);
+  octets.writeBigUInt64LE(seal, 24);
+  octets.writeUInt32LE(isClosed ? 1 : 0, 32);
   octets.writeUInt32LE(crc32(octets.subarray(0, CHECKED_BYTES)), CHECKED_BYTES);
   return octets;
 }
@@ -78,8 +87,8 @@ export class Mark {
   }
 
   /** The log is on disk up to here. */
-  note(segment: number, bytes: number, sequence: number): void {
-    this.#next = { segment, bytes, sequence, isClosed: false };
+  note({ id, seal, bytes }: Segment, sequence: number): void {
+    this.#next = { segment: id, seal, bytes, sequence, isClosed: false };
     if (!this.#isWriting) this.#write();
   }
 
@@ -96,7 +105,7 @@ export class Mark {
   }
 
   /** The log ends in an orderly way, here; undefined: not, or nothing was written. Never rejects. */
-  async close(end: Omit<MarkedEnd, 'isClosed'> | undefined): Promise<void> {
+  async close(end: LogEnd | undefined): Promise<void> {
     if (this.#isWriting) {
       await new Promise<void>((resolve) => {
         this.#onIdle = resolve;

@@ -39,6 +39,7 @@ export class RecordWriter {
     const payloadBytes = buffer.length - HEADER_BYTES;
     writeHeader(buffer.patch(0, HEADER_BYTES), {
       segment: segment.id,
+      seal: segment.seal,
       sequence,
       payloadBytes,
       payloadCrc: buffer.checksum,

@@ -9,24 +9,34 @@
  * 24 octets of state operations, with which the payload begins; operations of messages follow
  * 28 first slot         32 slots: one for each custody that begins here
  * 36 settled custodies  40 definitions: how many, for reports of damage
- * 44 CRC-32 of the header up to here
+ * 44 seal of the data folder, 64 bits
+ * 52 CRC-32 of the header up to here
  * ```
  *
  * All integers are little-endian. The header has a checksum of its own, so that a record with a damaged payload still says
- * what it held, and the next one is found when a header is damaged.
+ * what it held, and the next one is found when a header is damaged. The seal is random and the same in all records of a
+ * data folder: whoever sends messages cannot know it, so nothing in a message can pass for a record when one is looked for.
  */
 import { crc32 } from 'node:zlib';
 
 /** Octets of a header. */
-export const HEADER_BYTES = 48;
+export const HEADER_BYTES = 56;
 
 const MAGIC = 0x314e5257;
 const MAGIC_OCTETS = Buffer.from('WRN1', 'latin1');
-const CHECKED_BYTES = 44;
+const CHECKED_BYTES = 52;
+
+/** Whose records are meant. */
+export interface RecordOwner {
+  /** Number of the segment. */
+  readonly id: number;
+  readonly seal: bigint;
+}
 
 /** What a header says. */
 export interface RecordHeader {
   readonly segment: number;
+  readonly seal: bigint;
   readonly sequence: number;
   readonly payloadBytes: number;
   readonly payloadCrc: number;
@@ -50,11 +60,18 @@ export function writeHeader(octets: Buffer, header: RecordHeader): void {
   octets.writeUInt32LE(header.slotCount, 32);
   octets.writeUInt32LE(header.settledCount, 36);
   octets.writeUInt32LE(header.definitionCount, 40);
+  octets.writeBigUInt64LE(header.seal, 44);
   octets.writeUInt32LE(crc32(octets.subarray(0, CHECKED_BYTES)), CHECKED_BYTES);
 }
 
-/** The header at `at`; undefined when none is there that passes its checksum. */
-export function readHeader(octets: Buffer, at: number, end: number): RecordHeader | undefined {
+/** The header at `at`; undefined when none is there that passes its checksum, or it is one of somebody else's. */
+export function readHeader(octets: Buffer, at: number, end: number, owner: RecordOwner): RecordHeader | undefined {
+  const header = readAnyHeader(octets, at, end);
+  return header?.segment === owner.id && header.seal === owner.seal ? header : undefined;
+}
+
+/** The header at `at`, whosever it is. */
+export function readAnyHeader(octets: Buffer, at: number, end: number): RecordHeader | undefined {
   if (end - at < HEADER_BYTES || octets.readUInt32LE(at) !== MAGIC) return undefined;
   if (crc32(octets.subarray(at, at + CHECKED_BYTES)) !== octets.readUInt32LE(at + CHECKED_BYTES)) return undefined;
   const payloadBytes = octets.readUInt32LE(at + 16);
@@ -62,6 +79,7 @@ export function readHeader(octets: Buffer, at: number, end: number): RecordHeade
   if (stateBytes > payloadBytes) return undefined;
   return {
     segment: octets.readUInt32LE(at + 4),
+    seal: octets.readBigUInt64LE(at + 44),
     sequence: octets.readUInt32LE(at + 8) + octets.readUInt32LE(at + 12) * 2 ** 32,
     payloadBytes,
     payloadCrc: octets.readUInt32LE(at + 20),

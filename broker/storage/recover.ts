@@ -8,14 +8,16 @@
  * place that cannot be read is damage when a message is missing. A file that is newer than the newest segment is the rest
  * of a first commit, unless something in it is intact or the mark knows it.
  */
+import { randomBytes } from 'node:crypto';
 import type { StoreEvent } from '../store.ts';
+import { readOctets } from './block-reader.ts';
 import { contentsText, type Damage } from './damage.ts';
 import type { Files } from './files.ts';
 import { LogState } from './log-state.ts';
 import type { MarkedEnd } from './mark.ts';
 import { MessageCursor } from './message-operations.ts';
 import { hasCheckpoint } from './operations.ts';
-import { HEADER_BYTES, type RecordHeader } from './record.ts';
+import { HEADER_BYTES, type RecordHeader, readAnyHeader } from './record.ts';
 import { FoundCustodies, Recovery } from './recovery.ts';
 import { Replay } from './replay.ts';
 import { Segment } from './segment.ts';
@@ -70,7 +72,8 @@ export class LogRecovery {
   readonly #notices: StoreEvent[] = [];
   readonly #leftovers: string[] = [];
   readonly #found = new FoundCustodies();
-  readonly #state = new LogState();
+  /** Of the seal that the log has; a new one if it is new. */
+  #state = new LogState(0n);
   /** Files that belong to the log. */
   readonly #known = new Set<number>();
   #lastSequence = 0;
@@ -86,6 +89,7 @@ export class LogRecovery {
 
   /** Reads everything. Throws StoreError when a file cannot be read at all; what is damaged is in the answer. */
   async run(): Promise<RecoveredLog> {
+    this.#state = new LogState((await this.#findSeal()) ?? randomBytes(8).readBigUInt64LE());
     const base = await this.#findBase();
     const newest = this.#logFiles.filter(({ id }) => id >= (base?.id ?? 0));
     for (const file of newest) await this.#replay(file, file === base);
@@ -117,6 +121,21 @@ export class LogRecovery {
     return { path, from: this.#mark?.segment === id ? this.#mark.bytes : 0, to: bytes };
   }
 
+  /** The seal in the first record of the newest file that has one, or else in the mark. */
+  async #findSeal(): Promise<bigint | undefined> {
+    for (const { id, path } of this.#logFiles.toReversed()) {
+      try {
+        const file = await this.#files.open(path, 'read');
+        const octets = await readOctets(file, 0, HEADER_BYTES).finally(() => file.close());
+        const header = readAnyHeader(octets, 0, octets.length);
+        if (header?.segment === id) return header.seal;
+      } catch (error) {
+        throw storeErrorOf(error, 'cannot read', path);
+      }
+    }
+    return this.#mark?.seal;
+  }
+
   /** The newest file that begins with an intact checkpoint. */
   async #findBase(): Promise<LogFile | undefined> {
     for (const file of this.#logFiles.toReversed()) {
@@ -143,7 +162,7 @@ export class LogRecovery {
     try {
       const file = await this.#files.open(path, 'read');
       try {
-        await scanSegment(file, id, bytes, {
+        await scanSegment(file, { id, seal: this.#state.seal }, bytes, {
           onRecord: (header, offset, octets, start) => onRecord(header, offset, octets, start) !== false,
           onDamage: (offset, end, header) => onDamage({ offset, end, header }) !== false,
         });
@@ -157,7 +176,7 @@ export class LogRecovery {
 
   /** Takes in the state operations of the newest segment, or of one that is newer and damaged. */
   async #replay(file: LogFile, isBase: boolean): Promise<void> {
-    const segment = new Segment(file.id);
+    const segment = new Segment(file.id, this.#state.seal);
     const replay = new Replay(this.#state, !isBase || this.#damages.length > 0);
     let regions: Region[] = [];
     let records = 0;

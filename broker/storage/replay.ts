@@ -32,7 +32,7 @@ export class Replay implements StateSink {
     state.definitions.clear();
     state.lastHolder = lastHolder;
     for (const { id, bytes, slotCount } of segments) {
-      const segment = new Segment(id);
+      const segment = new Segment(id, state.seal);
       segment.bytes = bytes;
       segment.slots.addUnknown(slotCount);
       state.segments.set(id, segment);

@@ -1,6 +1,6 @@
 /** Reads a file of the log from its beginning to its end, record by record, and finds its way again behind damage. */
 import type { OpenFile } from './files.ts';
-import { findMagic, HEADER_BYTES, isIntact, type RecordHeader, readHeader } from './record.ts';
+import { findMagic, HEADER_BYTES, isIntact, type RecordHeader, type RecordOwner, readHeader } from './record.ts';
 
 /** Read at a time; a larger record is read as a whole. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
@@ -53,14 +53,14 @@ class Window {
   }
 }
 
-/** Scans the first `end` octets of the file of segment `segment`. Rejects when it cannot be read. */
-export async function scanSegment(file: OpenFile, segment: number, end: number, sink: ScanSink): Promise<void> {
+/** Scans the first `end` octets of the file of a segment. Rejects when it cannot be read. */
+export async function scanSegment(file: OpenFile, owner: RecordOwner, end: number, sink: ScanSink): Promise<void> {
   const window = new Window(file, end);
   for (let at = 0; at < end; ) {
     if (!window.has(at, HEADER_BYTES)) await window.read(at, HEADER_BYTES);
-    const header = readHeader(window.octets, at - window.start, window.filled);
-    if (header === undefined || header.segment !== segment) {
-      const next = await findRecord(window, segment, at + 1, end);
+    const header = readHeader(window.octets, at - window.start, window.filled, owner);
+    if (header === undefined) {
+      const next = await findRecord(window, owner, at + 1, end);
       if (!sink.onDamage(at, next, undefined)) return;
       at = next;
       continue;
@@ -78,7 +78,7 @@ export async function scanSegment(file: OpenFile, segment: number, end: number, 
 }
 
 /** Where the next intact header of the segment is, from `at` on; `end` when there is none. */
-async function findRecord(window: Window, segment: number, at: number, end: number): Promise<number> {
+async function findRecord(window: Window, owner: RecordOwner, at: number, end: number): Promise<number> {
   while (at < end) {
     if (!window.has(at, HEADER_BYTES)) await window.read(at, HEADER_BYTES);
     if (!window.has(at, 1)) return end;
@@ -90,7 +90,7 @@ async function findRecord(window: Window, segment: number, at: number, end: numb
     }
     at = window.start + found;
     if (!window.has(at, HEADER_BYTES)) await window.read(at, HEADER_BYTES);
-    if (readHeader(window.octets, at - window.start, window.filled)?.segment === segment) return at;
+    if (readHeader(window.octets, at - window.start, window.filled, owner) !== undefined) return at;
     at++;
   }
   return end;

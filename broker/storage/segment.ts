@@ -3,6 +3,7 @@
  * where in the file to look for a slot. The contents of messages are only in the file.
  */
 import type { LogRecord } from './log-record.ts';
+import type { RecordOwner } from './record.ts';
 import { SlotTable } from './slot-table.ts';
 import { lastNotAbove, Translation } from './translation.ts';
 
@@ -23,8 +24,9 @@ export interface Block {
   readonly slotEnd: number;
 }
 
-export class Segment {
-  id: number;
+export class Segment implements RecordOwner {
+  readonly id: number;
+  readonly seal: bigint;
   /** Octets of records that are on disk. */
   bytes = 0;
   readonly slots = new SlotTable();
@@ -39,8 +41,9 @@ export class Segment {
   #blockSlots: number[] = [];
   #blockStarts: number[] = [];
 
-  constructor(id: number) {
+  constructor(id: number, seal: bigint) {
     this.id = id;
+    this.seal = seal;
   }
 
   /** A record with custodies begins at `offset`; its first slot. To be told of in the order of the file. */

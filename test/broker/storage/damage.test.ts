@@ -1,9 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { crc32 } from 'node:zlib';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { createMessage } from '../../../broker/message.ts';
+import { writeHeader } from '../../../broker/storage/record.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import type { StoreEvent } from '../../../broker/store.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
-import { type Seen, StoreLife } from './store-life.ts';
+import { type Seen, StoreLife, TestCustody } from './store-life.ts';
 
 const OPTIONS = { segmentBytes: 300 };
 
@@ -156,4 +159,32 @@ describe.each(['close', 'kill'] as const)('a log after a %s', (end) => {
     }
     expect(lost).toBeGreaterThan(0);
   }, 60_000);
+});
+
+test('a message that looks like a record is never taken for one', async () => {
+  const files = new FaultyFiles();
+  const life = (await StoreLife.open(files, OPTIONS)) as StoreLife;
+  life.declare();
+  await life.sync();
+  const [queue] = life.queues;
+  if (queue === undefined) throw new Error('no queue');
+  const before = files.contents('/data/log/00000001.log').length;
+  // All that a publisher can know or guess.
+  const payload = Buffer.from([3, 4, ...Buffer.from('user'), 1, 5, ...Buffer.from('mallo'), 2, ...Buffer.from('{}')]);
+  const forged = Buffer.alloc(56 + payload.length);
+  forged.set(payload, 56);
+  const facts = { payloadBytes: payload.length, payloadCrc: crc32(payload), stateBytes: payload.length };
+  const counts = { firstSlot: 0, slotCount: 0, settledCount: 0, definitionCount: 1 };
+  writeHeader(forged, { segment: 1, sequence: 3, seal: 0n, ...facts, ...counts });
+  const position = { position: 1, priority: 0, expiresAtMs: Number.POSITIVE_INFINITY };
+  life.store.admit(new TestCustody(queue.holder, position, '', true), createMessage({ body: forged }), true);
+  await life.sync();
+
+  // The record with the message is damaged, and is the last one as far as anybody knows.
+  const damaged = files.afterKill();
+  damaged.damage('/data/log/00000001.log', before, Uint8Array.of(0));
+  damaged.plant('/data/mark', '');
+  const events: StoreEvent[] = [];
+  expect(await look(damaged, 'refuse', events)).toEqual({ queues: ['q1'], seen: [] });
+  expect(events).toEqual([{ type: 'notice', text: expect.stringContaining('not finished') }]);
 });

@@ -25,7 +25,7 @@ describe('pages of what recovery finds', () => {
         const builder = new PageBuilder();
         const messages = positions.map((position, index) => {
           const id = 3 + Math.floor(index / perSegment);
-          const segment = segments.get(id) ?? new Segment(id);
+          const segment = segments.get(id) ?? new Segment(id, 1n);
           segments.set(id, segment);
           const bytes = sizes[index % sizes.length] ?? 0;
           const expiresAtMs = expiries[index % expiries.length] ?? 0;
