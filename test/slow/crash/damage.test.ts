@@ -7,13 +7,16 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { HEADER_BYTES, type RecordHeader, readHeader } from '../../../broker/storage/record.ts';
+import { HEADER_BYTES } from '../../../broker/storage/record.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import { Random } from '../../support/crash/random.ts';
 import { type Contents, contentsOf, copyFolder, fillSample, octetsOf, open, sampleFolder } from './sample.ts';
 
-/** Of each header: magic, segment, sequence, payload octets and checksum, ..., checksum. */
-const HEADER_FIELDS = [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44];
+/** The fields of a header, or halves of fields. */
+const HEADER_FIELDS = Array.from({ length: HEADER_BYTES / 4 }, (_, index) => index * 4);
+/** Where a header says how long its payload is and how many messages with a queue are in it (broker/storage/record.ts). */
+const PAYLOAD_BYTES_AT = 16;
+const SLOT_COUNT_AT = 32;
 
 /** What was settled in the sample, and may come back when the record that says so is damaged. */
 const SETTLED = ['orders o1', 'orders a1', 'orders a6'];
@@ -90,15 +93,15 @@ async function salvage(file: string): Promise<Difference> {
 interface Place {
   readonly offset: number;
   readonly end: number;
-  readonly header: RecordHeader;
+  readonly slotCount: number;
 }
 
 function recordsOf(octets: Buffer): Place[] {
   const places: Place[] = [];
   for (let offset = 0; offset < octets.length; offset = places.at(-1)?.end ?? octets.length) {
-    const header = readHeader(octets, offset, octets.length);
-    if (header === undefined) throw new Error(`no record at ${offset}`);
-    places.push({ offset, end: offset + HEADER_BYTES + header.payloadBytes, header });
+    expect(octets.toString('latin1', offset, offset + 3)).toBe('WRN');
+    const end = offset + HEADER_BYTES + octets.readUInt32LE(offset + PAYLOAD_BYTES_AT);
+    places.push({ offset, end, slotCount: octets.readUInt32LE(offset + SLOT_COUNT_AT) });
   }
   return places;
 }
@@ -129,7 +132,7 @@ describe.each(['killed', 'ended'] as const)('a flipped bit in a folder whose bro
         expect(text).toContain('--recover salvage');
         const { lost, back } = await salvage(file);
         // A message for several queues has a slot for each.
-        expect(lost.length).toBeLessThanOrEqual(place.header.slotCount);
+        expect(lost.length).toBeLessThanOrEqual(place.slotCount);
         for (const name of back) expect(SETTLED).toContain(name);
         if (back.length > 0) expect(file).toBe(LOGS[2]);
       }

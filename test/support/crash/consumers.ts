@@ -70,11 +70,12 @@ interface Calling {
   rpc(method: number, fields: object, answer: number): Promise<unknown>;
 }
 
-const TX_SELECT = 0x5a000a;
-const TX_COMMIT = 0x5a0014;
+export const TX_SELECT = 0x5a000a;
+export const TX_COMMIT = 0x5a0014;
 const TX_ROLLBACK = 0x5a001e;
 
-function call(channel: Channel, method: number): Promise<unknown> {
+/** Calls a method that amqplib has no verb for; resolves when its `-ok` has come. */
+export function call(channel: Channel, method: number): Promise<unknown> {
   return (channel as unknown as Calling).rpc(method, {}, method + 1);
 }
 

@@ -47,7 +47,8 @@ export class Session {
 
   /** Rejects when the broker is not there any more. */
   static async open(url: string, name: string, ledger: Ledger): Promise<Session> {
-    const connection = await connect(url);
+    // Small frames one after the other would wait for each other.
+    const connection = await connect(url, { noDelay: true });
     connection.on('error', () => {});
     const closed = new Promise<void>((resolve) => {
       connection.once('close', () => resolve());

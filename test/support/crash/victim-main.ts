@@ -29,6 +29,7 @@ const store = await openStore({
   onEvent: (event) => watch.onEvent(event),
   ...options.store,
 });
+if (options.paging !== undefined) Object.assign(store, { paging: options.paging });
 const broker = await createBrokerOn(store, {}, watch);
 const gateway = await startAmqpGateway(broker, {
   host: '127.0.0.1',

@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
 import type { Administration } from '../../../broker/administration/administration.ts';
 import type { StoreOptions } from '../../../broker/storage/open-store.ts';
+import type { PagingLimits } from '../../../broker/store.ts';
 import { eventually } from '../eventually.ts';
 import { WarrenProcess } from '../warren-process.ts';
 
@@ -69,6 +70,8 @@ function killable(warren: WarrenProcess): Victim {
 export interface ForkedOptions {
   readonly dataDir: string;
   readonly store?: Pick<StoreOptions, 'segmentBytes' | 'cleanSegmentsMin' | 'residentBytesMax' | 'reserveBytes'>;
+  /** Smaller pages than usual, so that short backlogs have several. */
+  readonly paging?: PagingLimits;
   /**
    * The data folder is on a disk in memory, from which a power cut (instead of a kill) takes any part of what was not
    * synced. The folder named holds what is left of that disk from one process to the next.
