@@ -8,7 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { type Broker, BrokerError } from 'warren';
 import { inboxQueue, type Names, TwitterError, userExchange } from './names.ts';
-import type { Twitter } from './twitter.ts';
+import type { Joined, Twitter } from './twitter.ts';
 
 /** Users that this example makes; one more is told to come back later. */
 export const ACCOUNTS_MAX = 10_000;
@@ -27,7 +27,8 @@ export interface Account {
   readonly passcode: string;
   /** On XMPP. */
   readonly address: string;
-  readonly isNew: boolean;
+  /** `back`: it was given up, over whatever door, and is there again. */
+  readonly joined: Joined;
 }
 
 export interface AccountsOptions {
@@ -69,16 +70,14 @@ export class Accounts {
       const brought = passcode !== undefined && /^[!-~]{16,}$/.test(passcode) && passcode.length <= PASSCODE_CHARS_MAX;
       const given = brought ? passcode : newPasscode();
       await this.#make(name, given);
-      await twitter.join(name);
-      return { name, passcode: given, address, isNew: true };
+      return { name, passcode: given, address, joined: await twitter.join(name) };
     }
     if (passcode === undefined || !(await this.#isRight(name, passcode, loopback))) {
       const more = passcode === undefined ? 'If it is you, give its passcode, too.' : 'And that is not its passcode.';
       throw new TwitterError('taken', `Somebody is ${name} already. ${more}`);
     }
     // It may have been given up over another door.
-    await twitter.join(name);
-    return { name, passcode, address, isNew: false };
+    return { name, passcode, address, joined: await twitter.join(name) };
   }
 
   async #isRight(username: string, password: string, loopback: boolean): Promise<boolean> {

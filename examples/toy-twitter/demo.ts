@@ -3,6 +3,7 @@
  * port who talk to Rabbiter. They follow one another, and say their lines for as long as somebody watches.
  */
 import { createRequire } from 'node:module';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Server } from './server.ts';
 
 /** Between two lines. */
@@ -87,14 +88,9 @@ async function play(
   }
 }
 
-function pause(milliseconds: number, ending: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    ending.addEventListener('abort', () => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
+/** Resolves when the time is over, or the demonstration. */
+async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+  await delay(milliseconds, undefined, { signal }).catch(() => {});
 }
 
 // ---- XMPP, with a client that brings no types

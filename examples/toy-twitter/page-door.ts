@@ -67,6 +67,8 @@ class Refusal extends Error {
 export interface PageOptions {
   readonly accounts: Accounts;
   readonly twitter: Twitter;
+  /** What an account needs to know to come in by XMPP. */
+  readonly xmpp: { readonly bot: string; readonly xmppPort: number };
   /** What went wrong for reasons of our own. */
   onDefect(error: unknown): void;
 }
@@ -129,7 +131,7 @@ class PageDoor implements HttpDoor {
     if (typeof name !== 'string' || (passcode !== undefined && typeof passcode !== 'string')) {
       throw new Refusal(400, 'Who are you? There is no name in that.');
     }
-    return this.#options.accounts.signIn(name, passcode, loopback);
+    return { ...(await this.#options.accounts.signIn(name, passcode, loopback)), ...this.#options.xmpp };
   }
 
   #refuse(response: ServerResponse, error: unknown): void {

@@ -117,7 +117,10 @@ async function open(
       ...kit,
       port: ports.http,
       doors: [stompWebSocketDoor(broker, { log }), xmppWebSocketDoor(xmpp)],
-      httpDoors: [pageDoor({ accounts, twitter, onDefect }), reverseHttpDoor(broker, { log })],
+      httpDoors: [
+        pageDoor({ accounts, twitter, xmpp: { bot: botIn(xmpp), xmppPort: portOf(xmppPort) }, onDefect }),
+        reverseHttpDoor(broker, { log }),
+      ],
       origins: ['loopback', ...origins, ...addressesOf(host).map((address) => `http://${address}:${ports.http}`)],
       messageBytesMax: MESSAGE_BYTES_MAX,
     }),
@@ -157,6 +160,11 @@ async function open(
     url: `http://${shown}:${portOf(web)}/`,
     close,
   };
+}
+
+/** The address of Rabbiter for those who are at home here. */
+function botIn({ exchangeDomains: [domain = ''] }: XmppDoor): string {
+  return `${BOT}@${domain}`;
 }
 
 function xmppOptions(options: ServerOptions, log: XmppOptions['log']): XmppOptions {

@@ -28,7 +28,7 @@ export interface SignedIn {
   readonly body: {
     readonly name?: string;
     readonly passcode?: string;
-    readonly isNew?: boolean;
+    readonly joined?: string;
     readonly message?: string;
   };
 }
