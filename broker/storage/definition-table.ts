@@ -47,10 +47,6 @@ export class DefinitionTable {
     return this.#changes.values();
   }
 
-  get size(): number {
-    return this.#changes.size;
-  }
-
   /** Those of a kind, in the order of their making. */
   ofKind(kind: DefinitionKind): Definition[] {
     const definitions: Definition[] = [];

@@ -24,11 +24,6 @@ export class RecordCursor {
     return this.at >= this.end;
   }
 
-  /** Throws when more has been read than there was. To be called before what was read is believed. */
-  check(): void {
-    if (this.at > this.end) throw new MalformedRecord('an operation is cut off');
-  }
-
   octet(): number {
     return this.at < this.end ? (this.octets[this.at++] as number) : this.#pastEnd();
   }

@@ -76,6 +76,8 @@ export class LogRecovery {
   #state = new LogState(0n);
   /** Files that belong to the log. */
   readonly #known = new Set<number>();
+  /** How far the newest files, by number, are intact. */
+  readonly #intactBytes = new Map<number, number>();
   #lastSequence = 0;
   #isTorn = false;
 
@@ -117,8 +119,9 @@ export class LogRecovery {
     };
   }
 
-  #unsyncedOf({ id, path, bytes }: LogFile): UnsyncedOctets {
-    return { path, from: this.#mark?.segment === id ? this.#mark.bytes : 0, to: bytes };
+  #unsyncedOf({ id, path }: LogFile): UnsyncedOctets {
+    const from = this.#mark?.segment === id ? this.#mark.bytes : 0;
+    return { path, from, to: this.#intactBytes.get(id) ?? 0 };
   }
 
   /** The seal in the first record of the newest file that has one, or else in the mark. */
@@ -194,6 +197,7 @@ export class LogRecovery {
         records++;
         this.#lastSequence = Math.max(this.#lastSequence, header.sequence);
         segment.bytes = offset + HEADER_BYTES + header.payloadBytes;
+        this.#intactBytes.set(file.id, segment.bytes);
         if (header.slotCount > 0) segment.indexRecord(offset, header.firstSlot);
       },
       (region) => regions.push(region),
