@@ -188,3 +188,30 @@ test('a message that looks like a record is never taken for one', async () => {
   expect(await look(damaged, 'refuse', events)).toEqual({ queues: ['q1'], seen: [] });
   expect(events).toEqual([{ type: 'notice', text: expect.stringContaining('not finished') }]);
 });
+
+test.each([
+  ['its header', 0],
+  ['its payload', 5_000_000],
+])('a record that is larger than what is read at a time, with %s damaged, costs no other one', async (_, at) => {
+  const files = new FaultyFiles();
+  const life = (await StoreLife.open(files, { segmentBytes: 2 ** 30 })) as StoreLife;
+  life.declare();
+  for (const bytes of [10, 9_000_000, 20, 5_000_000, 30]) {
+    life.publish(life.queues, bytes, 0, true);
+    await life.sync();
+  }
+  const path = '/data/log/00000001.log';
+  const octets = Buffer.from(files.contents(path));
+  const starts: number[] = [];
+  for (let start = octets.indexOf('WRN1'); start >= 0; start = octets.indexOf('WRN1', start + 1)) starts.push(start);
+  const damaged = files.afterKill();
+  damaged.damage(path, (starts[1] as number) + at, Uint8Array.of(octets[(starts[1] as number) + at] === 1 ? 2 : 1));
+  await expect(look(damaged)).rejects.toThrow(`octet ${starts[1]}: `);
+  const { seen } = await look(damaged, 'salvage');
+  expect(seen.map(({ position, text }) => [position, text.length])).toEqual([
+    [1, 10],
+    [3, 20],
+    [4, 5_000_000],
+    [5, 30],
+  ]);
+});
