@@ -1,6 +1,6 @@
 /** Lines of text, from files and to them. */
 import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { realpath, rename, rm, stat } from 'node:fs/promises';
 import { finished } from 'node:stream/promises';
 import { TextDecoder } from 'node:util';
 import { ArchiveError } from '../../broker/archive/archive-error.ts';
@@ -85,9 +85,13 @@ export class LineSink {
 
 /**
  * A file for nobody but its owner, for there may be password hashes in it. It appears under its name, and takes the place
- * of one of that name, when it is complete. Rejects with the error of the system.
+ * of one of that name, when it is complete. What is no file (a device, a pipe) is written into; a link stays one. Rejects
+ * with the error of the system.
  */
-export async function lineFile(path: string): Promise<LineSink> {
+export async function lineFile(name: string): Promise<LineSink> {
+  const path = await realpath(name).catch(() => name);
+  const there = await stat(path).catch(() => undefined);
+  if (there !== undefined && !there.isFile()) return deviceSink(path);
   const partial = `${path}.partial`;
   await rm(partial, { force: true });
   const stream = createWriteStream(partial, { flags: 'wx', mode: 0o600, flush: true });
@@ -100,6 +104,19 @@ export async function lineFile(path: string): Promise<LineSink> {
   const discard = async (): Promise<void> => {
     stream.destroy();
     await rm(partial, { force: true });
+  };
+  return new LineSink(stream, finish, discard);
+}
+
+async function deviceSink(path: string): Promise<LineSink> {
+  const stream = createWriteStream(path, { flags: 'w' });
+  await opened(stream);
+  const finish = async (): Promise<void> => {
+    stream.end();
+    await finished(stream);
+  };
+  const discard = async (): Promise<void> => {
+    stream.destroy();
   };
   return new LineSink(stream, finish, discard);
 }

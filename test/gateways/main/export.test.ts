@@ -1,5 +1,5 @@
 /** `warren export` over real data folders. */
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { warrenCommand } from '../../support/warren-command.ts';
@@ -95,6 +95,23 @@ describe('warren export', () => {
     expect([code, stderr]).toEqual([1, expect.stringMatching(/^warren export: EFBIG/)]);
     expect(readFileSync(file, 'utf8')).toBe('the export before');
     expect(readdirSync(join(file, '..'))).toEqual(['archive.jsonl']);
+  });
+
+  it('writes through a link, and into what is no file, and puts nothing in their place', async () => {
+    const dataDir = await sample();
+    const file = fresh('archive.jsonl');
+    const link = fresh('link');
+    writeFileSync(file, 'the export before');
+    symlinkSync(file, link);
+    expect(await exported(dataDir, link)).toMatchObject({ code: 0 });
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({ queues: expect.anything() });
+
+    const device = fresh('full');
+    symlinkSync('/dev/full', device);
+    const { code, stderr } = await exported(dataDir, device);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('ENOSPC')]);
+    expect(statSync('/dev/full').isCharacterDevice()).toBe(true);
   });
 
   it('takes the folder from the environment and the configuration file too', async () => {
