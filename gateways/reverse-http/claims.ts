@@ -35,8 +35,11 @@ export class Claims implements CrewHost {
   readonly #options: ResolvedOptions;
   readonly #capabilities: Capabilities<Resource>;
   readonly #claims = new Map<string, Claim>();
-  /** Claims being made; a second one with the same name waits. */
-  readonly #making = new Map<string, Promise<unknown>>();
+  /** Names whose claims are being made or ended; who wants to claim one waits. */
+  readonly #changing = new Map<string, Promise<void>>();
+  #makingCount = 0;
+  /** Whoever published a request by himself, to count its tries while the broker keeps the message in memory. */
+  readonly #requestors = new WeakMap<Message, Requestor>();
   #crewCount = 0;
 
   constructor(broker: Broker, options: ResolvedOptions, capabilities: Capabilities<Resource>) {
@@ -60,7 +63,7 @@ export class Claims implements CrewHost {
    */
   async claim(request: ClaimRequest, resource: (claim: Claim) => Resource): Promise<{ claim: Claim; isNew: boolean }> {
     const { name, principal, secret, leaseMs } = request;
-    await this.#making.get(name);
+    await this.#settled(name);
     const existing = this.#claims.get(name);
     if (existing !== undefined) {
       if (secret === undefined || !existing.isSecret(secret)) {
@@ -71,12 +74,24 @@ export class Claims implements CrewHost {
       this.refresh(existing);
       return { claim: existing, isNew: false };
     }
-    const making = this.#make(request, resource);
-    const settled = making.catch(() => {});
-    this.#making.set(name, settled);
-    await settled;
-    if (this.#making.get(name) === settled) this.#making.delete(name);
-    return { claim: await making, isNew: true };
+    return { claim: await this.#alone(name, this.#make(request, resource)), isNew: true };
+  }
+
+  /** Waits until no claim with this name is being made or ended. */
+  async #settled(name: string): Promise<void> {
+    for (let change = this.#changing.get(name); change !== undefined; change = this.#changing.get(name)) await change;
+  }
+
+  /** Nobody else makes or ends a claim with this name until `change` is over. */
+  async #alone<Result>(name: string, change: Promise<Result>): Promise<Result> {
+    const over = change.then(
+      () => {},
+      () => {},
+    );
+    this.#changing.set(name, over);
+    await over;
+    if (this.#changing.get(name) === over) this.#changing.delete(name);
+    return change;
   }
 
   /**
@@ -89,7 +104,7 @@ export class Claims implements CrewHost {
     secret: string | undefined,
     resource: (claim: Claim) => Resource,
   ): Promise<Crew> {
-    await this.#making.get(name);
+    await this.#settled(name);
     let claim = this.#claims.get(name);
     if (claim === undefined) {
       const leaseMs = this.#options.leaseSecondsDefault * 1000;
@@ -102,10 +117,13 @@ export class Claims implements CrewHost {
 
   async #make(request: ClaimRequest, resource: (claim: Claim) => Resource): Promise<Claim> {
     const { name, principal, secret = randomUUID(), leaseMs } = request;
-    if (this.#claims.size >= this.#options.claimsMax) {
+    if (this.#claims.size + this.#makingCount >= this.#options.claimsMax) {
       throw new HttpError(503, `there are ${this.#options.claimsMax} claims already; see --reverse-http-claims-max`);
     }
-    const ownsQueue = await this.#declare(name, principal);
+    this.#makingCount += 1;
+    const ownsQueue = await this.#declare(name, principal).finally(() => {
+      this.#makingCount -= 1;
+    });
     let claim: Claim | undefined;
     const privateToken = this.#capabilities.mint({
       onRequest: (...args) => (claim === undefined ? undefined : resource(claim).onRequest(...args)),
@@ -184,6 +202,10 @@ export class Claims implements CrewHost {
   async end(claim: Claim): Promise<void> {
     if (claim.ended) return;
     claim.ended = true;
+    await this.#alone(claim.name, this.#end(claim));
+  }
+
+  async #end(claim: Claim): Promise<void> {
     clearTimeout(claim.leaseTimer);
     this.#claims.delete(claim.name);
     this.#capabilities.revoke(claim.privateToken);
@@ -234,7 +256,10 @@ export class Claims implements CrewHost {
     const { correlationId } = message.properties;
     if (correlationId !== undefined && this.withdrawn.delete(correlationId)) return nobody();
     const channels = { door: this.#doorChannelOr(crew), server: crew.channel };
-    return new MessageRequestor(message, redelivered, channels, this.#options);
+    const before = this.#requestors.get(message);
+    const requestor = new MessageRequestor(message, before?.attempts ?? (redelivered ? 1 : 0), channels, this.#options);
+    this.#requestors.set(message, requestor);
+    return requestor;
   }
 
   requestOf(message: Message): ErrandRequest | undefined {

@@ -207,6 +207,7 @@ export class Crew {
     };
     if (post === undefined) {
       // Nobody waits for it any more, or the last server has gone in between.
+      if (!requestor.gone) requestor.onGivenBack?.();
       settle(requestor.gone ? 'done' : 'again');
       return;
     }

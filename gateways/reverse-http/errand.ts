@@ -114,6 +114,7 @@ export class Errand {
     if (this.#settled) return;
     this.#settled = true;
     this.requestor.onGone = undefined;
+    if (settlement === 'again') this.requestor.onGivenBack?.();
     this.#settle(settlement);
   }
 }

@@ -136,12 +136,19 @@ class RequestUrl implements Resource {
   }
 }
 
-/** The replies to a pipeline, in its order. Rejects with HttpError 400 if they are not as many, or one is invalid. */
+/**
+ * The replies to a pipeline, in its order. Rejects with HttpError 400, and tells the requestors 502, if they are not as
+ * many, or one is invalid.
+ */
 async function answerAll(errands: readonly Errand[], octets: Buffer): Promise<void> {
-  const parts = splitResponses(
-    octets,
-    errands.map(({ requestor }) => requestor.method),
-  );
+  const methods = errands.map(({ requestor }) => requestor.method);
+  let parts: readonly Buffer[];
+  try {
+    parts = splitResponses(octets, methods);
+  } catch (error) {
+    for (const errand of errands) errand.fail(502, 'the answer of the application is invalid');
+    throw error;
+  }
   const outcomes = await Promise.allSettled(
     errands.map((errand, index) => errand.answerOctets(parts[index] ?? new Uint8Array(0))),
   );

@@ -107,7 +107,10 @@ export class Relay {
         outgoing.destroy();
       }, replyTimeoutMs);
       outgoing.on('error', (error) => fail(502, `the host did not answer: ${error.message}`));
-      outgoing.on('upgrade', () => outgoing.destroy());
+      outgoing.on('upgrade', () => {
+        fail(502, 'the host wants to speak another protocol');
+        outgoing.destroy();
+      });
       outgoing.on('close', () => clearTimeout(timer));
       outgoing.on('response', (answer) => {
         const { statusCode: status = 0, statusMessage: reason = '', rawHeaders } = answer;

@@ -16,6 +16,8 @@ export interface Requestor {
   readonly gone: boolean;
   /** Called once when `gone` becomes true. */
   onGone: (() => void) | undefined;
+  /** Called when the request goes back to its queue: whoever takes it next has it all to himself. */
+  onGivenBack?(): void;
   /** The answer; `body` may still be coming. Only the first one counts. */
   answer(head: ResponseHead, body: Buffer | Readable): void;
   /** An answer of the door's own. */
@@ -55,12 +57,12 @@ export class MessageRequestor implements Requestor {
 
   constructor(
     message: Message,
-    redelivered: boolean,
+    attempts: number,
     channels: ReplyChannels,
     limits: BodyLimits & { readonly replyTimeoutMs: number },
   ) {
     this.method = methodOf(message.body);
-    this.attempts = redelivered ? 1 : 0;
+    this.attempts = attempts;
     this.#message = message;
     this.#channels = channels;
     this.#limits = limits;
@@ -69,6 +71,11 @@ export class MessageRequestor implements Requestor {
 
   get gone(): boolean {
     return this.#gone;
+  }
+
+  onGivenBack(): void {
+    this.#answered = true;
+    clearTimeout(this.#timer);
   }
 
   answer(head: ResponseHead, body: Buffer | Readable): void {

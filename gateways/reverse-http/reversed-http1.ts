@@ -34,7 +34,7 @@ export class ReversedHttp1 implements ReversedConnection {
   readonly #agent: Agent;
   #crew: Crew | undefined;
   #errand: Errand | undefined;
-  /** All of the request has gone out. */
+  /** Some of the request may have gone out. */
   #sent = false;
   #dismissed = false;
 
@@ -99,12 +99,17 @@ export class ReversedHttp1 implements ReversedConnection {
       errand.fail(400, 'this request cannot be handed on');
       return;
     }
-    outgoing.on('response', (response) => this.#onResponse(errand, response));
+    outgoing.on('response', (response) => {
+      // Nothing more can be asked on a connection that ends with this answer.
+      if (!outgoing.shouldKeepAlive) this.#crew?.leave(this);
+      this.#onResponse(errand, response);
+    });
     // The end of the socket says whether the request may be sent again.
     outgoing.on('error', () => this.#socket.destroy());
     outgoing.on('upgrade', () => this.#socket.destroy());
-    outgoing.on('finish', () => {
-      this.#sent = true;
+    outgoing.on('socket', (socket) => {
+      // From its first octet on the application may act on it.
+      this.#sent = socket.writable;
     });
     errand.requestor.onGone = () => this.#onGone(errand);
     if (Buffer.isBuffer(body)) outgoing.end(body.length > 0 ? body : undefined);
@@ -112,7 +117,6 @@ export class ReversedHttp1 implements ReversedConnection {
   }
 
   #stream(body: NodeJS.ReadableStream, outgoing: ClientRequest): void {
-    this.#sent = true;
     body.pipe(outgoing);
     // A request that breaks off cannot be ended in any other way.
     body.once('close', () => {
@@ -148,11 +152,17 @@ export function attempt<Outgoing>(make: () => Outgoing): Outgoing | undefined {
   }
 }
 
-/** Keeps one connection, and never makes another. */
+/**
+ * Keeps one connection, and never makes another: a request that finds it gone fails. It is told so by the callback, since
+ * the agent also asks from inside the `close` event of the socket, where nobody would catch what is thrown.
+ */
 function agentFor(socket: Duplex): Agent {
   let given = false;
-  const createConnection = (): Duplex => {
-    if (given) throw new Error('a reversed connection cannot be made again');
+  const createConnection = (_options: unknown, callback: (error: Error) => void): Duplex | undefined => {
+    if (given) {
+      callback(new Error('a reversed connection cannot be made again'));
+      return undefined;
+    }
     given = true;
     return socket;
   };

@@ -92,6 +92,30 @@ describe('claiming', () => {
     expect(await scene.depth('rhttp.c')).toBeUndefined();
   });
 
+  it('stops at the limit of claims, also of many at a time', async () => {
+    await scene.close();
+    scene = await Scene.open({ claimsMax: 2 });
+    const names = Array.from({ length: 8 }, (_, index) => `n${index}`);
+    const statuses = (await Promise.all(names.map((name) => scene.claim({ name })))).map(({ status }) => status);
+    expect(statuses.filter((status) => status === 201)).toHaveLength(2);
+    expect(statuses.filter((status) => status === 503)).toHaveLength(6);
+  });
+
+  it('makes a claim anew while the one before is ending, with a queue of its own', async () => {
+    for (let count = 0; count < 20; count += 1) {
+      const { location } = await scene.claim({ name: 'foo', token: `t${count}` });
+      const ended = scene.fetch(location, { method: 'DELETE' });
+      const again = await Promise.all([1, 2].map(() => scene.claim({ name: 'foo', token: `u${count}` })));
+      expect((await ended).status).toBe(204);
+      for (const { status, location: url } of again) {
+        // Whoever came too early met the old one.
+        if (status === 201) expect((await scene.fetch(url, { method: 'DELETE' })).status).toBe(204);
+        else expect([204, 403]).toContain(status);
+      }
+      expect(await scene.depth('rhttp.foo')).toBeUndefined();
+    }
+  });
+
   it('makes one claim of many attempts at a time', async () => {
     const statuses = (await Promise.all(Array.from({ length: 8 }, () => scene.claim({ name: 'foo', token: 't' })))).map(
       ({ status }) => status,

@@ -173,6 +173,15 @@ describe('serving', () => {
     expect(await Promise.all(answers)).toEqual(['zero', 'one', 'two']);
   });
 
+  it('says 502 to all of a pipeline when there are not as many answers', async () => {
+    const { first } = await scene.claim({ name: 'foo' });
+    const asked = [1, 2].map(() => scene.fetch('/http/foo/'));
+    await eventually(async () => expect(await scene.depth('rhttp.foo')).toBe(2));
+    await (await scene.fetch(first, { headers: { Accept: 'application/http' } })).text();
+    expect((await scene.fetch(first, { method: 'POST', body: answer('only one') })).status).toBe(400);
+    expect((await Promise.all(asked)).map(({ status }) => status)).toEqual([502, 502]);
+  });
+
   it('gives one at a time to whoever accepts anything', async () => {
     const { first } = await scene.claim({ name: 'foo' });
     const answers = [scene.fetch('/http/foo/1'), scene.fetch('/http/foo/2')];

@@ -10,6 +10,10 @@ let scene: Scene;
 const elsewhere = createServer((request, response) => {
   if (request.url === '/hang') return;
   if (request.url === '/cut') return void response.destroy();
+  if (request.url === '/switch') {
+    request.socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n');
+    return;
+  }
   void text(request).then((body) => {
     response.setHeader('X-Host', request.headers.host ?? '');
     response.end(`${request.method} ${request.url} ${body}`);
@@ -53,6 +57,12 @@ describe('the relay', () => {
     expect(embedded).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
     expect(embedded).toContain(`X-Host: 127.0.0.1:${port}\r\n`);
     expect(embedded).toMatch(/\r\n\r\nPUT \/x\?y body$/);
+  });
+
+  it('answers 502 when the host wants to speak another protocol', async () => {
+    scene = await Scene.open({ relayAllow: [`127.0.0.1:${port}`] });
+    const response = await relay(`127.0.0.1:${port}`, 'GET /switch HTTP/1.1\r\nHost: h\r\n\r\n');
+    expect(response.status).toBe(502);
   });
 
   it('takes a login', async () => {
