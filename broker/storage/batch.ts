@@ -46,6 +46,7 @@ export class Batch {
   readonly settledPages: StoredPage[] = [];
   readonly amended: Custody[] = [];
   readonly amendedRecords: LogRecord[] = [];
+  readonly amendedSlots: number[] = [];
   readonly delivered: StoredHolder[] = [];
   readonly definitions: DefinitionChange[] = [];
   /** In the order of slots of the segment they come from. */
@@ -89,6 +90,13 @@ export class Batch {
     this.custodies[slot] = undefined;
     this.messages[slot] = undefined;
     this.liveCount--;
+  }
+
+  /** A custody that began in an earlier batch, or an earlier process, has changed. */
+  amend(custody: Custody, record: LogRecord): void {
+    this.amended.push(custody);
+    this.amendedRecords.push(record);
+    this.amendedSlots.push(custody.slot);
   }
 
   /** A custody that began in an earlier batch, or an earlier process, ends. */

@@ -105,15 +105,15 @@ export class LogState {
     return { settled: touched, amended, delivered: this.#applyDelivered(batch), emptied: this.#applyEmptied(touched) };
   }
 
-  #applyAmended({ amended, amendedRecords }: Batch): Amended[] {
+  /** Also of what a later batch will settle: that one may never be stored. */
+  #applyAmended({ amended, amendedRecords, amendedSlots }: Batch): Amended[] {
     const changes: Amended[] = [];
     for (let index = 0; index < amended.length; index++) {
       const custody = amended[index] as Batch['amended'][number];
       const record = amendedRecords[index] as LogRecord;
-      // Settled since; maybe even taken in again.
-      if (custody.record !== record) continue;
-      const { segment, slot } = this.locateIn(record, custody.slot);
-      const amendment = { returnCount: custody.returnCount, heldUntilMs: Math.max(0, Math.floor(custody.heldUntilMs)) };
+      const { segment, slot } = this.locateIn(record, amendedSlots[index] as number);
+      const heldUntilMs = Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.floor(custody.heldUntilMs)));
+      const amendment = { returnCount: custody.returnCount, heldUntilMs };
       segment.amend(slot, amendment);
       changes.push({ segment, slot, amendment });
     }

@@ -187,8 +187,7 @@ export class LogStore implements Store {
     const record = custody.record as LogRecord;
     // Until it is encoded it is read as it is then.
     if (record.segment === undefined) return;
-    this.#open.amended.push(custody);
-    this.#open.amendedRecords.push(record);
+    this.#open.amend(custody, record);
     this.#lazily();
   }
 

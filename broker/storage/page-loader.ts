@@ -1,21 +1,21 @@
 /**
- * Reads pages: the blocks of the log in which their messages lie, each once, and of those what belongs to the page.
+ * Reads pages: the blocks of the log in which their messages lie, each once, and of those what belongs to the pages.
+ *
+ * One reading at a time serves all pages that have been asked for until it begins: the messages of many queues lie among
+ * each other in the log, and reading the same blocks for one queue after the other would take as many times as long, or as
+ * many times the memory.
  *
  * What cannot be read because the disk fails is tried again until it can. What is damaged is reported once for each record
  * and left out; its segment is kept as it is, for whoever can make something of it.
  */
 import type { Clock } from '../clock.ts';
-import { AMQP_PROPERTIES } from '../encoding/properties.ts';
-import { Message } from '../message.ts';
 import type { Restored, StoreEvent } from '../store.ts';
-import { eachRecord, type ReadRecords, readOctets } from './block-reader.ts';
-import { LogRecord } from './log-record.ts';
+import { type ReadRecords, readOctets } from './block-reader.ts';
 import type { LogState, SlotPlace } from './log-state.ts';
-import { MessageCursor } from './message-operations.ts';
-import type { Amendment, Segment } from './segment.ts';
+import { type PageRequest, WantedSlots } from './message-picker.ts';
+import type { Segment } from './segment.ts';
 import type { SegmentFiles } from './segment-files.ts';
 import { errorCode, failureText } from './store-error.ts';
-import type { StoredHolder } from './stored-holder.ts';
 import type { StoredPage } from './stored-page.ts';
 
 /** Most octets that are read at a time, but for a larger record. */
@@ -24,11 +24,12 @@ const READ_BYTES_MAX = 4 * 1024 * 1024;
 /** So much of what was read last is kept for the next page. */
 const KEPT_BYTES_MAX = 8 * 1024 * 1024;
 
+/** Most octets of bodies, and messages, that one reading brings back, but for a larger page. */
+const READING_BODY_BYTES_MAX = 32 * 1024 * 1024;
+const READING_MESSAGES_MAX = 256 * 1024;
+
 /** Time between two attempts to read what could not be read; milliseconds. */
 const RETRY_MS = 1000;
-
-/** Messages that are less than one part in so many of what was read are copied out of it. */
-const COPY_SHARE_MIN = 4;
 
 export interface PageLoaderOptions {
   readonly state: LogState;
@@ -37,8 +38,41 @@ export interface PageLoaderOptions {
   readonly onEvent: (event: StoreEvent) => void;
 }
 
+/** A page that somebody waits for. */
+class Waiting implements PageRequest {
+  readonly page: StoredPage;
+  readonly found: Restored[] = [];
+  readonly #resolve: (restored: readonly Restored[]) => void;
+
+  constructor(page: StoredPage, resolve: (restored: readonly Restored[]) => void) {
+    this.page = page;
+    this.#resolve = resolve;
+  }
+
+  /** Everything of it has been read. */
+  end(): void {
+    const { page, found } = this;
+    // From the moment on at which the caller hears of it, and no sooner.
+    queueMicrotask(() => {
+      page.handedOut = true;
+    });
+    this.#resolve(page.settled ? [] : inOrder(found));
+  }
+}
+
+function inOrder(found: Restored[]): Restored[] {
+  for (let index = 1; index < found.length; index++) {
+    if ((found[index] as Restored).position < (found[index - 1] as Restored).position) {
+      return found.sort((a, b) => a.position - b.position);
+    }
+  }
+  return found;
+}
+
 export class PageLoader {
   readonly #options: PageLoaderOptions;
+  #waiting: Waiting[] = [];
+  #isReading = false;
   /** Places of damaged records that have been reported. */
   readonly #reported = new Set<string>();
   /** What was read last, all of it intact: a record mostly holds more than one page of the same queue. */
@@ -52,13 +86,11 @@ export class PageLoader {
   /** See `Store.load`. */
   load(page: StoredPage): Promise<readonly Restored[]> {
     return new Promise((resolve, reject) => {
-      this.#read(page).then((restored) => {
-        // From the moment on at which the caller hears of it, and no sooner.
-        queueMicrotask(() => {
-          page.handedOut = true;
-        });
-        resolve(page.settled ? [] : restored);
-      }, reject);
+      this.#waiting.push(new Waiting(page, resolve));
+      if (this.#isReading) return;
+      this.#isReading = true;
+      // When everybody in this turn has asked.
+      setImmediate(() => this.#readAll().catch(reject));
     });
   }
 
@@ -68,55 +100,76 @@ export class PageLoader {
     this.#kept = undefined;
   }
 
-  async #read(page: StoredPage): Promise<Restored[]> {
+  async #readAll(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const requests = this.#next();
+      await this.#read(requests);
+      for (const request of requests) request.end();
+    }
+    this.#isReading = false;
+  }
+
+  /** Those that are read next, taken off the list. */
+  #next(): readonly Waiting[] {
+    let bodyBytes = 0;
+    let count = 0;
+    let end = 0;
+    for (const { page } of this.#waiting) {
+      bodyBytes += page.bodyBytes;
+      count += page.count;
+      if (end > 0 && (bodyBytes > READING_BODY_BYTES_MAX || count > READING_MESSAGES_MAX)) break;
+      end++;
+    }
+    const next = this.#waiting.slice(0, end);
+    this.#waiting = this.#waiting.slice(end);
+    return next;
+  }
+
+  async #read(requests: readonly Waiting[]): Promise<void> {
     const { files } = this.#options;
-    const found: Restored[] = [];
-    const all = this.#wantedOf(page);
+    const all = this.#wantedOf(requests);
     for (const { segment } of all) files.hold(segment);
     try {
-      for (const wanted of all) await this.#readSegment(page.holder, wanted, found);
+      for (const wanted of all) await this.#readSegment(wanted);
     } finally {
       for (const { segment } of all) files.letGo(segment);
     }
-    for (let index = 1; index < found.length; index++) {
-      if ((found[index] as Restored).position < (found[index - 1] as Restored).position) {
-        return found.sort((a, b) => a.position - b.position);
-      }
-    }
-    return found;
   }
 
-  /** The live slots of a page, where they are now. */
-  #wantedOf(page: StoredPage): Wanted[] {
+  /** The live slots of the pages, where they can be read now. */
+  #wantedOf(requests: readonly Waiting[]): readonly WantedSlots[] {
     const { state } = this.#options;
-    const bySegment = new Map<Segment, Wanted>();
-    let last: Wanted | undefined;
-    page.eachSlot((from, fromSlot, amended) => {
-      const { now, read } = from.translation === undefined ? at(from, fromSlot) : state.locateToRead(from, fromSlot);
-      if (!now.segment.slots.isLive(now.slot)) return;
-      const { segment, slot } = read;
-      if (last?.segment !== segment) {
-        last = bySegment.get(segment) ?? { segment, slots: [], amendments: new Map() };
-        bySegment.set(segment, last);
-      }
-      last.slots.push(slot);
-      const amendment = amended ?? now.segment.amendments?.get(now.slot) ?? segment.amendments?.get(slot);
-      if (amendment !== undefined) last.amendments.set(slot, amendment);
-    });
+    const bySegment = new Map<Segment, WantedSlots>();
+    for (let index = 0; index < requests.length; index++) {
+      const { page } = requests[index] as Waiting;
+      let last: WantedSlots | undefined;
+      if (page.settled) continue;
+      page.eachSlot((from, fromSlot, amended) => {
+        const { now, read } =
+          from.translation === undefined ? here(from, fromSlot) : state.locateToRead(from, fromSlot);
+        if (!now.segment.slots.isLive(now.slot)) return;
+        const { segment, slot } = read;
+        if (last?.segment !== segment) {
+          last = bySegment.get(segment) ?? new WantedSlots(segment, requests);
+          bySegment.set(segment, last);
+        }
+        const amendment = amended ?? now.segment.amendments?.get(now.slot) ?? segment.amendments?.get(slot);
+        last.add(slot, index, amendment);
+      });
+    }
     const all = [...bySegment.values()];
-    for (const { slots } of all) slots.sort((a, b) => a - b);
+    for (const wanted of all) wanted.sort();
     return all;
   }
 
-  async #readSegment(holder: StoredHolder, wanted: Wanted, found: Restored[]): Promise<void> {
-    const { segment, slots } = wanted;
-    const record = LogRecord.of(segment);
-    for (let index = 0; index < slots.length; ) {
-      const { start, ...first } = segment.blockOf(slots[index] as number);
+  async #readSegment(wanted: WantedSlots): Promise<void> {
+    const { segment } = wanted;
+    for (let index = 0; index < wanted.count; ) {
+      const { start, ...first } = segment.blockOf(wanted.slotAt(index));
       let { end, slotEnd } = first;
       const from = index;
-      for (index++; index < slots.length; index++) {
-        const slot = slots[index] as number;
+      for (index++; index < wanted.count; index++) {
+        const slot = wanted.slotAt(index);
         if (slot < slotEnd) continue;
         const next = segment.blockOf(slot);
         if (next.start !== end || next.end - start > READ_BYTES_MAX) break;
@@ -125,12 +178,14 @@ export class PageLoader {
       const kept = this.#keptOf(segment, start, end);
       const octets = kept?.octets ?? (await this.#octetsOf(segment, start, end));
       if (octets === undefined) return;
-      const read = kept ?? { octets, start };
-      const isIntact = this.#pick(read, end, wanted, from, holder, record, found);
-      if (kept === undefined) {
-        const keeps = isIntact && octets.length <= KEPT_BYTES_MAX;
-        this.#kept = keeps ? { segment, end, read: { ...read, isIntact } } : undefined;
-      }
+      let isIntact = true;
+      wanted.pick(kept ?? { octets, start }, end, from, (offset) => {
+        isIntact = false;
+        this.#reportDamage(segment, offset);
+      });
+      if (kept !== undefined) continue;
+      const keeps = isIntact && octets.length <= KEPT_BYTES_MAX && !this.#isStopped;
+      this.#kept = keeps ? { segment, end, read: { octets, start, isIntact } } : undefined;
     }
   }
 
@@ -162,76 +217,6 @@ export class PageLoader {
     return undefined;
   }
 
-  /** Those messages among the records read that are wanted, from the slot at `from` on; whether all records are intact. */
-  #pick(
-    read: ReadRecords,
-    end: number,
-    { segment, slots, amendments }: Wanted,
-    from: number,
-    holder: StoredHolder,
-    record: LogRecord,
-    found: Restored[],
-  ): boolean {
-    const picked: Picked[] = [];
-    let isIntact = true;
-    let next = from;
-    let wantedBytes = 0;
-    const { octets } = read;
-    eachRecord(
-      segment,
-      read,
-      end,
-      ({ stateBytes, payloadBytes, firstSlot, slotCount }, payloadStart) => {
-        while (next < slots.length && (slots[next] as number) < firstSlot) next++;
-        if (next === slots.length || (slots[next] as number) >= firstSlot + slotCount) return;
-        const cursor = new MessageCursor(octets, payloadStart + stateBytes, payloadStart + payloadBytes, firstSlot);
-        while (next < slots.length && cursor.nextMessage()) {
-          const first = picked.length;
-          while (cursor.nextCustody()) {
-            const { slot, position, priority, expiresAtMs } = cursor;
-            if (slot !== slots[next]) continue;
-            next++;
-            const { returnCount, heldUntilMs } = amendments.get(slot) ?? cursor;
-            const isReturned = returnCount === 0 && position <= holder.returnedThrough;
-            const returns = isReturned ? 1 : returnCount;
-            picked.push({
-              slot,
-              position,
-              priority,
-              expiresAtMs,
-              returnCount: returns,
-              heldUntilMs,
-              message: undefined,
-            });
-          }
-          if (picked.length === first) continue;
-          const message = messageAt(cursor);
-          for (let index = first; index < picked.length; index++) (picked[index] as Picked).message = message;
-          wantedBytes += cursor.propertyBytes + cursor.bodyBytes;
-        }
-      },
-      (offset) => {
-        isIntact = false;
-        this.#reportDamage(segment, offset);
-      },
-    );
-    const isSparse = wantedBytes * COPY_SHARE_MIN < octets.length;
-    const room = isSparse ? Buffer.allocUnsafeSlow(wantedBytes) : undefined;
-    let at = 0;
-    let before: Message | undefined;
-    let copy: Message | undefined;
-    for (const { message, slot, position, priority, expiresAtMs, returnCount, heldUntilMs } of picked) {
-      if (message === undefined) continue;
-      if (message !== before) {
-        before = message;
-        copy = room === undefined ? message : copyTo(room, at, message);
-        at += message.bodyEnd - message.propertiesStart;
-      }
-      found.push({ message: copy ?? message, position, priority, expiresAtMs, returnCount, heldUntilMs, record, slot });
-    }
-    return isIntact;
-  }
-
   #reportDamage(segment: Segment, offset: number): void {
     segment.damaged = true;
     const path = this.#options.files.path(segment.id);
@@ -243,56 +228,7 @@ export class PageLoader {
   }
 }
 
-function at(segment: Segment, slot: number): { readonly now: SlotPlace; readonly read: SlotPlace } {
+function here(segment: Segment, slot: number): { readonly now: SlotPlace; readonly read: SlotPlace } {
   const place = { segment, slot };
   return { now: place, read: place };
-}
-
-/** What is wanted of one segment. */
-interface Wanted {
-  readonly segment: Segment;
-  /** In rising order. */
-  readonly slots: number[];
-  /** What has been amended, as of now: when the cleaner moves a custody, this goes into the new record. */
-  readonly amendments: Map<number, Amendment>;
-}
-
-interface Picked extends Omit<Restored, 'message' | 'record'> {
-  message: Message | undefined;
-}
-
-/** The message that the cursor is at, as a window on what was read. */
-function messageAt(cursor: MessageCursor): Message {
-  const { octets, contentStart, propertyBytes, bodyBytes, exchange, routingKey, traits } = cursor;
-  const bodyStart = contentStart + propertyBytes;
-  const bodyEnd = bodyStart + bodyBytes;
-  return new Message(
-    exchange,
-    routingKey,
-    octets,
-    contentStart,
-    bodyStart,
-    bodyStart,
-    bodyEnd,
-    AMQP_PROPERTIES,
-    traits,
-  );
-}
-
-/** The same message with its octets in `room` from `at` on. */
-function copyTo(room: Buffer, at: number, message: Message): Message {
-  const { content, propertiesStart, bodyStart, bodyEnd, exchange, routingKey, traits } = message;
-  room.set(content.subarray(propertiesStart, bodyEnd), at);
-  const body = at + bodyStart - propertiesStart;
-  return new Message(
-    exchange,
-    routingKey,
-    room,
-    at,
-    body,
-    body,
-    at + bodyEnd - propertiesStart,
-    AMQP_PROPERTIES,
-    traits,
-  );
 }
