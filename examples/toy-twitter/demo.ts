@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Server } from './server.ts';
 
-/** Between two lines. */
+/** Between two lines, unless told otherwise. */
 const LINE_EVERY_MS = 2500;
 
 export interface Demo {
@@ -44,11 +44,11 @@ const LINES: readonly (readonly [who: string, text: string])[] = [
   ['ben', 'Back again, and nothing is lost. 🐇'],
 ];
 
-/** Lets them come in; resolves at once. */
-export function playDemo(server: Server, tell: (line: string) => void): Demo {
+/** Lets them come in. */
+export function playDemo(server: Server, tell: (line: string) => void, everyMs = LINE_EVERY_MS): Demo {
   const ending = new AbortController();
   const clients: XmppClient[] = [];
-  const playing = play(server, tell, ending.signal, clients).catch((error: unknown) => {
+  const playing = play({ server, tell, ending: ending.signal, everyMs, clients }).catch((error: unknown) => {
     if (!ending.signal.aborted) tell(`The demonstration has ended: ${error instanceof Error ? error.message : error}`);
   });
   return {
@@ -60,12 +60,16 @@ export function playDemo(server: Server, tell: (line: string) => void): Demo {
   };
 }
 
-async function play(
-  server: Server,
-  tell: (line: string) => void,
-  ending: AbortSignal,
-  clients: XmppClient[],
-): Promise<void> {
+interface Play {
+  readonly server: Server;
+  readonly tell: (line: string) => void;
+  readonly ending: AbortSignal;
+  readonly everyMs: number;
+  /** Those who are to be stopped in the end. */
+  readonly clients: XmppClient[];
+}
+
+async function play({ server, tell, ending, everyMs, clients }: Play): Promise<void> {
   const { twitter, accounts } = server;
   const voices = new Map<string, Voice>();
   for (const name of ['anna', 'ben', 'carla']) {
@@ -84,7 +88,7 @@ async function play(
   for (let index = 0; !ending.aborted; index += 1) {
     const [who, text] = LINES[index % LINES.length] ?? ['anna', ''];
     await voices.get(who)?.say(text);
-    await pause(LINE_EVERY_MS, ending);
+    await pause(everyMs, ending);
   }
 }
 

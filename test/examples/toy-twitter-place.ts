@@ -42,6 +42,8 @@ export interface Place {
   signIn(name: unknown, passcode?: unknown, headers?: Record<string, string>): Promise<SignedIn>;
   /** Logs in with XMPP, under a name that is signed in first. */
   chatter(name: string, resource?: string): Promise<Chatter>;
+  /** Of somebody who has logged in with XMPP. */
+  passcodeOf(name: string): string;
   /** The same, and has added Rabbiter. */
   rabbit(name: string, resource?: string): Promise<Chatter>;
 }
@@ -89,6 +91,7 @@ export function usePlace(options: ServerOptions = {}): Place {
       stops.push(() => chatter.stop());
       return chatter;
     },
+    passcodeOf: (name) => passcodes.get(name) ?? '',
     async rabbit(name, resource) {
       const chatter = await place.chatter(name, resource);
       await chatter.presence();

@@ -6,8 +6,8 @@
 
 const INBOX = 'inbox';
 const EVERYONE = 'everyone';
-/** Of several readers of one inbox, a page comes before a chat client, whose priority is at most 127. */
-const READER_PRIORITY = '1000';
+/** Seconds since 1970 from which the priority of a page counts, so that it is no larger than AMQP can say. */
+const PRIORITY_EPOCH = 1_700_000_000;
 const AHEAD = '100';
 
 /** A polite sentence, for the person. */
@@ -24,6 +24,14 @@ export async function signIn(name, passcode) {
   const answer = await response.json();
   if (!response.ok) throw new Problem(answer.message, answer.reason);
   return answer;
+}
+
+/**
+ * Of several readers of one inbox, the page that was opened last gets what comes (its other windows hear it from there), and
+ * any page comes before a chat client, whose priority is at most 127.
+ */
+function readerPriority() {
+  return String(Math.floor(Date.now() / 1000) - PRIORITY_EPOCH);
 }
 
 /** A name or key as it stands in a destination: nothing in it means anything there. */
@@ -142,7 +150,7 @@ export class Session {
       this.#subscribe(
         INBOX,
         `/amq/queue/${part(this.#inbox)}`,
-        { ack: 'client-individual', 'prefetch-count': AHEAD, 'x-priority': READER_PRIORITY },
+        { ack: 'client-individual', 'prefetch-count': AHEAD, 'x-priority': readerPriority() },
         (frame) => this.#events.onInbox(readFrame(frame), () => this.live && frame.ack()),
       ),
     ]);
