@@ -106,7 +106,9 @@ export class PagedList {
   }
 
   get #isCrowded(): boolean {
-    return this.#store.residentBytes > this.#store.residentBytesMax && this.#front.size >= this.#limits.frontMessagesMin;
+    return (
+      this.#store.residentBytes > this.#store.residentBytesMax && this.#front.size >= this.#limits.frontMessagesMin
+    );
   }
 
   #append(queued: QueuedMessage): void {
