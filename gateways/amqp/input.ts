@@ -10,42 +10,9 @@
  * thousands of queues, or control methods by the thousand, must not keep all other peers waiting.
  */
 import type { Duplex } from 'node:stream';
+import { Halt, TurnShare } from '../halt.ts';
 import { FRAME_BODY, FRAME_HEAD_BYTES, FRAME_OVERHEAD_BYTES } from './constants.ts';
 import type { ContentAssembly } from './content.ts';
-
-/** Reasons to halt, as bits. */
-export const Halt = {
-  /** a control method is being carried out */
-  control: 1,
-  /** publishers are held back, and this peer publishes */
-  publish: 2,
-  /** the peer does not read its answers */
-  stuck: 4,
-  /** the other connections have their turn */
-  turn: 8,
-} as const;
-
-/** How much of one turn of the event loop the input of one peer may take; the rest is for the next turn. */
-const TURN_SHARE_MS = 2;
-/** Most frames handled between two looks at the clock; a publish counts as one with all its content. */
-const FRAMES_PER_LOOK_MAX = 32;
-
-let turn = 0;
-let turnIsCounted = false;
-
-/** The number of this turn of the event loop, of those in which somebody asked. */
-function currentTurn(): number {
-  if (!turnIsCounted) {
-    turnIsCounted = true;
-    turn += 1;
-    setImmediate(endTurn);
-  }
-  return turn;
-}
-
-function endTurn(): void {
-  turnIsCounted = false;
-}
 
 /** First buffer for a frame that was cut off; it doubles as octets arrive. */
 const PARTIAL_BUFFER_BYTES = 256;
@@ -81,12 +48,7 @@ export class FrameInput {
   #bodySize = 0;
   #bodyContent: ContentAssembly | undefined;
   #bodyMissing = 0;
-  #framesPerLook = FRAMES_PER_LOOK_MAX;
-  #framesUntilLook = FRAMES_PER_LOOK_MAX;
-  /** The last turn in which it looked at the clock, when it did so first, and when last. */
-  #turn = 0;
-  #turnBegunMs = 0;
-  #lookedMs = 0;
+  readonly #share = new TurnShare();
 
   constructor(socket: Duplex, handler: FrameHandler) {
     this.#socket = socket;
@@ -110,8 +72,7 @@ export class FrameInput {
     let at = start;
     while ((this.#body || this.#partial !== undefined) && at < end) at = this.#complete(chunk, at);
     while (at < end && !this.#discarding) {
-      this.#framesUntilLook -= 1;
-      if (this.#framesUntilLook === 0) this.#look();
+      if (this.#share.isUsedUp()) this.#yield();
       if (this.#halts !== 0) {
         this.#kept.unshift(chunk);
         this.#keptStart = at;
@@ -126,24 +87,10 @@ export class FrameInput {
     }
   }
 
-  /** Leaves the rest for the next turn when this one has gone to this peer for long enough. */
-  #look(): void {
-    const turn = currentTurn();
-    const nowMs = performance.now();
-    if (turn !== this.#turn) {
-      this.#turn = turn;
-      this.#turnBegunMs = nowMs;
-    } else {
-      // Where few frames take long, each is looked at.
-      const isSlow = nowMs - this.#lookedMs > TURN_SHARE_MS / 2;
-      this.#framesPerLook = isSlow ? 1 : Math.min(this.#framesPerLook * 2, FRAMES_PER_LOOK_MAX);
-      if (nowMs - this.#turnBegunMs > TURN_SHARE_MS) {
-        this.#halts |= Halt.turn;
-        setImmediate(() => this.resume(Halt.turn));
-      }
-    }
-    this.#lookedMs = nowMs;
-    this.#framesUntilLook = this.#framesPerLook;
+  /** Leaves the rest for the next turn. */
+  #yield(): void {
+    this.#halts |= Halt.turn;
+    setImmediate(() => this.resume(Halt.turn));
   }
 
   /** No further frame is handled until `resume` has been called for every reason given. */

@@ -13,6 +13,7 @@ import type { Duplex } from 'node:stream';
 import { InvariantError } from '../../broker/assert.ts';
 import type { Alarm, Broker, BrokerError, Connection } from '../../broker/port.ts';
 import { type PeerAddress, peerName, type Transport } from '../gateway.ts';
+import { Halt } from '../halt.ts';
 import { Outbox, type OutboxEvents } from '../outbox.ts';
 import { createTrace } from '../trace.ts';
 import type { Headers } from './declarations.ts';
@@ -22,7 +23,7 @@ import { commandId, commandName, FrameHead } from './frame-head.ts';
 import { describeFrame, encodeFrame } from './frame-text.ts';
 import { headerId } from './header-names.ts';
 import { type HeartBeatPeer, startHeartBeats } from './heart-beat.ts';
-import { type FrameHandler, FrameInput, Halt } from './input.ts';
+import { type FrameHandler, FrameInput } from './input.ts';
 import { type Login, logIn, VERSIONS_TEXT } from './login.ts';
 import { LF, NUL } from './octets.ts';
 import type { ResolvedOptions } from './options.ts';
@@ -44,6 +45,8 @@ export const FRAME_BYTES_MAX_BEFORE_LOGIN = 64 * 1024;
 
 /** How often a connection whose peer has ended his side looks whether all that he said has been carried out. */
 const IDLE_CHECK_MS = 5;
+
+const EVERY_HALT = Halt.control | Halt.publish | Halt.stuck | Halt.turn;
 
 const NO_HEADERS: Headers = new Map();
 
@@ -70,6 +73,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
   #session: Session | undefined;
   #connection: Connection | undefined;
   #isAlarmed = false;
+  #isBehind = false;
   #saidBytes = 0;
   #stopHeartBeats = (): void => {};
   #timer: NodeJS.Timeout | undefined;
@@ -99,7 +103,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
   }
 
   get halted(): boolean {
-    return this.#input.isHalted(Halt.control | Halt.alarm | Halt.turn);
+    return this.#input.isHalted(Halt.control | Halt.publish | Halt.turn);
   }
 
   /** Ends the connection, as at a shutdown; what becomes of it is bounded by the time limits. */
@@ -186,9 +190,9 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
     const session = this.#session;
     if (session === undefined) return this.#open(head);
     if (command === SEND) {
-      // The frame is not taken before the alarm is over.
-      if (this.#isAlarmed) {
-        this.#input.halt(Halt.alarm);
+      // The frame is not taken before publishers may go on.
+      if (this.#isAlarmed || this.#isBehind) {
+        this.#input.halt(Halt.publish);
         return false;
       }
       const verb = session.onSend(head, bodyEnd, receipt);
@@ -244,6 +248,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
     const events = {
       onClose: (error: BrokerError) => this.#onBrokerClose(error),
       onAlarms: (alarms: readonly Alarm[]) => this.#onAlarms(alarms),
+      onFlow: (held: boolean) => this.#onFlow(held),
     };
     const connection = await this.broker.connect(login.principal, login.vhost, events, peer);
     if (this.#state !== 'logging-in') return connection.close();
@@ -328,7 +333,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
 
   /** What has been received is carried out first, what that brings about is said, and receipts are waited for. */
   #finishWhenIdle(): void {
-    if (this.#input.isHalted(Halt.control | Halt.turn)) {
+    if (this.#input.isHalted(EVERY_HALT)) {
       setTimeout(() => this.#finishWhenIdle(), IDLE_CHECK_MS).unref();
       return;
     }
@@ -381,7 +386,16 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
 
   #onAlarms(alarms: readonly Alarm[]): void {
     this.#isAlarmed = alarms.length > 0;
-    if (!this.#isAlarmed) this.#input.resume(Halt.alarm);
+    this.#releasePublisher();
+  }
+
+  #onFlow(held: boolean): void {
+    this.#isBehind = held;
+    this.#releasePublisher();
+  }
+
+  #releasePublisher(): void {
+    if (!this.#isAlarmed && !this.#isBehind) this.#input.resume(Halt.publish);
   }
 
   isQuiet(): boolean {

@@ -11,25 +11,10 @@
  * and the order stays. It halts by itself when one turn of the event loop has gone to it for long enough.
  */
 import type { Duplex } from 'node:stream';
+import { Halt, TurnShare } from '../halt.ts';
 import { viewOf } from '../outbox.ts';
 import { CR, LF, NUL } from './octets.ts';
 
-/** Reasons to halt, as bits. */
-export const Halt = {
-  /** a request is being carried out */
-  control: 1,
-  /** the broker has an alarm, and this peer publishes */
-  alarm: 2,
-  /** the peer does not read its answers */
-  stuck: 4,
-  /** the other connections have their turn */
-  turn: 8,
-} as const;
-
-/** How much of one turn of the event loop the input of one peer may take; the rest is for the next turn. */
-const TURN_SHARE_MS = 2;
-/** Frames handled between two looks at the clock, at most. */
-const FRAMES_PER_LOOK = 32;
 /** First buffer for a frame that was cut off; it doubles as octets arrive. */
 const PARTIAL_BUFFER_BYTES = 512;
 
@@ -66,10 +51,7 @@ export class FrameInput {
   #wanted = 0;
   /** In a head: everything since the last line feed is a carriage return, or nothing. */
   #lineEmpty = false;
-  #framesUntilLook = FRAMES_PER_LOOK;
-  /** When it first looked at the clock in this turn of the event loop, 0 = not yet; and when last. */
-  #turnBegunMs = 0;
-  #lookedMs = 0;
+  readonly #share = new TurnShare();
 
   constructor(socket: Duplex, handler: FrameHandler) {
     this.#socket = socket;
@@ -98,8 +80,7 @@ export class FrameInput {
         at += 1;
         continue;
       }
-      this.#framesUntilLook -= 1;
-      if (this.#framesUntilLook <= 0) this.#look();
+      if (this.#share.isUsedUp()) this.#yield();
       const next = this.#halts === 0 ? this.#handler.onFrame(chunk, at, end) : at;
       if (this.#halts !== 0) {
         if (next < end) this.#kept.unshift(chunk.subarray(next));
@@ -113,21 +94,10 @@ export class FrameInput {
     }
   }
 
-  /** Leaves the rest for the next turn when this one has gone to this peer for long enough. */
-  #look(): void {
-    const nowMs = performance.now();
-    if (this.#turnBegunMs === 0) {
-      this.#turnBegunMs = nowMs;
-      setImmediate(() => {
-        this.#turnBegunMs = 0;
-      });
-    } else if (nowMs - this.#turnBegunMs > TURN_SHARE_MS) {
-      this.#halts |= Halt.turn;
-      setImmediate(() => this.resume(Halt.turn));
-    }
-    // Where few frames take long, each is looked at.
-    this.#framesUntilLook = nowMs - this.#lookedMs > TURN_SHARE_MS / 2 ? 1 : FRAMES_PER_LOOK;
-    this.#lookedMs = nowMs;
+  /** Leaves the rest for the next turn. */
+  #yield(): void {
+    this.#halts |= Halt.turn;
+    setImmediate(() => this.resume(Halt.turn));
   }
 
   /** No further frame is handled until `resume` has been called for every reason given. */

@@ -1,7 +1,8 @@
 import { PassThrough } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { type FrameHandler, FrameInput, Halt } from '../../../gateways/amqp/input.ts';
+import { type FrameHandler, FrameInput } from '../../../gateways/amqp/input.ts';
+import { Halt } from '../../../gateways/halt.ts';
 import { eventually } from '../../support/eventually.ts';
 import { frame } from '../../support/raw-frames.ts';
 
