@@ -19,8 +19,12 @@ export class Decimal {
     this.unscaled = unscaled;
   }
 
+  /** All its digits, for instance `-3.14`: as many after the point as its scale says. Never throws. */
   toString(): string {
-    return (this.unscaled / 10 ** this.scale).toFixed(this.scale);
+    const { scale } = this;
+    const digits = String(Math.abs(this.unscaled)).padStart(scale + 1, '0');
+    const sign = this.unscaled < 0 ? '-' : '';
+    return sign + (scale === 0 ? digits : `${digits.slice(0, -scale)}.${digits.slice(-scale)}`);
   }
 }
 

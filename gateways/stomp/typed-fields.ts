@@ -81,8 +81,7 @@ export function tableFromJson(json: { readonly [key: string]: Json }): FieldTabl
 export function fieldAsText(value: FieldValue): string {
   if (value === null) return '';
   if (typeof value !== 'object') return String(value);
-  // Number.toFixed knows no more digits than that.
-  if (value instanceof Decimal) return value.scale <= 100 ? String(value) : `${value.unscaled}e-${value.scale}`;
+  if (value instanceof Decimal) return String(value);
   if (value instanceof Date) return String(Math.floor(value.getTime() / 1000));
   if (value instanceof Uint8Array) return decodeStrictly(value) ?? Buffer.from(value).toString('base64');
   return JSON.stringify(plain(value));

@@ -101,6 +101,28 @@ describe('fields', () => {
     expect(isFieldTable(one)).toBe(name === 'table');
   });
 
+  it.each([
+    [0, 0, '0'],
+    [0, -7, '-7'],
+    [2, 5, '0.05'],
+    [2, -314, '-3.14'],
+    [3, 2 ** 31 - 1, '2147483.647'],
+    [10, -(2 ** 31), '-0.2147483648'],
+    [255, 12, `0.${'0'.repeat(253)}12`],
+  ])('a decimal of scale %i and digits %i is printed %s', (scale, unscaled, printed) => {
+    expect(String(new Decimal(scale, unscaled))).toBe(printed);
+  });
+
+  it('every value that a peer can send is printed, and with its number', () => {
+    fc.assert(
+      fc.property(value, (one) => {
+        expect(typeof fieldText(one)).toBe('string');
+        if (one instanceof Decimal) expect(Number(fieldText(one))).toBeCloseTo(one.unscaled / 10 ** one.scale, 12);
+      }),
+      runs(300),
+    );
+  });
+
   it('a table without prototype is a table', () => {
     const table: FieldTable = Object.assign(Object.create(null), { ['__proto__']: 1 });
     expect(isFieldTable(table)).toBe(true);
