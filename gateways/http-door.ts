@@ -15,7 +15,7 @@ export interface HttpDoor {
   /** Is this request the door's? Decided by its target and its Host alone. */
   takes(request: IncomingMessage): boolean;
   /**
-   * Answers a request. A client that expects a 100 (Continue) has not got it: whoever wants the body asks for it with
+   * Answers a request; the next one of its connection comes when this one has been answered. A client that expects a 100 (Continue) has not got it: whoever wants the body asks for it with
    * `response.writeContinue()`.
    */
   onRequest(request: IncomingMessage, response: ServerResponse, peer: PeerAddress): void;

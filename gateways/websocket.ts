@@ -64,13 +64,21 @@ const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 /** What plain requests are spoken over where a door has further protocols for TLS [RFC 7301]. */
 const ALPN_HTTP = 'http/1.1';
 
+/** Requests that a connection may send ahead, before the one that is being answered; with one more it is closed. */
+const REQUESTS_AHEAD_MAX = 1000;
+
 /** An HTTP connection that has not become anything else yet. */
 interface HttpConnection {
   readonly peer: PeerAddress;
-  /** Of requests that have not been answered to their end. */
-  readonly pending: Set<ServerResponse>;
+  /** What has not been answered to its end; the first of it is being answered, the others wait for that. */
+  readonly pending: Exchange[];
   /** Ends a connection on which no request comes to the end of its head in time. */
   timer: NodeJS.Timeout | undefined;
+}
+
+interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
 }
 
 /** Starts the listener. Rejects with ListenError. */
@@ -137,7 +145,7 @@ class WebSocketGateway implements Gateway {
   async close(): Promise<void> {
     this.stopAccepting();
     this.#closing = true;
-    for (const [socket, { pending }] of this.#connections) if (pending.size === 0) socket.destroy();
+    for (const [socket, { pending }] of this.#connections) if (pending.length === 0) socket.destroy();
     for (const door of this.#httpDoors) door.close?.();
     const timer = setTimeout(() => {
       for (const socket of this.#connections.keys()) socket.destroy();
@@ -154,7 +162,7 @@ class WebSocketGateway implements Gateway {
       door.accept(transport, agreed);
       return;
     }
-    const connection: HttpConnection = { peer, pending: new Set(), timer: undefined };
+    const connection: HttpConnection = { peer, pending: [], timer: undefined };
     this.#connections.set(socket, connection);
     this.#awaitHead(socket, connection, this.#options.handshakeTimeoutMs);
     socket.once('close', () => this.#forget(socket));
@@ -253,21 +261,32 @@ class WebSocketGateway implements Gateway {
     return undefined;
   }
 
+  /** One request of a connection at a time: an answer that has to wait would not even learn that its client has gone. */
   #onRequest(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
     const connection = this.#connections.get(socket);
-    if (connection) {
-      connection.pending.add(response);
-      clearTimeout(connection.timer);
-      response.once('close', () => {
-        connection.pending.delete(response);
-        this.#onAnswered(socket, connection);
-      });
+    if (!connection) {
+      if (!socket.destroyed) this.#answer({ request, response }, this.#peerOf(request));
+      return;
     }
+    clearTimeout(connection.timer);
+    const { pending, peer } = connection;
+    pending.push({ request, response });
+    response.once('close', () => {
+      pending.shift();
+      const [next] = pending;
+      if (next && !socket.destroyed) this.#answer(next, peer);
+      else this.#onAnswered(socket, connection);
+    });
+    if (pending.length === 1) this.#answer({ request, response }, peer);
+    else if (pending.length > REQUESTS_AHEAD_MAX) socket.destroy();
+  }
+
+  #answer({ request, response }: Exchange, peer: PeerAddress): void {
     if (this.#closing) response.shouldKeepAlive = false;
     const door = this.#httpDoors.find((candidate) => candidate.takes(request));
     if (door) {
-      door.onRequest(request, response, connection?.peer ?? this.#peerOf(request));
+      door.onRequest(request, response, peer);
       return;
     }
     response.writeHead(426, {
@@ -280,7 +299,7 @@ class WebSocketGateway implements Gateway {
   }
 
   #onAnswered(socket: Duplex, connection: HttpConnection): void {
-    if (connection.pending.size > 0 || this.#connections.get(socket) !== connection) return;
+    if (connection.pending.length > 0 || this.#connections.get(socket) !== connection) return;
     if (this.#closing) socket.end(() => socket.destroy());
     else this.#awaitHead(socket, connection, KEEP_ALIVE_TIMEOUT_MS + this.#options.handshakeTimeoutMs);
   }
@@ -290,7 +309,7 @@ class WebSocketGateway implements Gateway {
     this.#logClientError(connection?.peer, error);
     const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
     // Not into the middle of another answer.
-    const hasBegun = [...(connection?.pending ?? [])].some(({ headersSent }) => headersSent);
+    const hasBegun = connection?.pending[0]?.response.headersSent ?? false;
     if (socket.writable && !hasBegun) refuse(socket, status, this.#invitation);
     else socket.destroy();
   }
@@ -301,7 +320,8 @@ class WebSocketGateway implements Gateway {
     const octets = error.rawPacket;
     const advice = octets && doors.map((door) => door.adviseStray?.(octets)).find((one) => one !== undefined);
     if (advice !== undefined) log.warn(fields, advice);
-    else log.debug({ ...fields, err: error }, 'no HTTP on the WebSocket port');
+    // Not the error itself: the octets are in it, and a login or a capability may be in them.
+    else log.debug({ ...fields, code: error.code, reason: error.message }, 'no HTTP on the WebSocket port');
   }
 }
 

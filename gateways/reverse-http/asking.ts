@@ -9,6 +9,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createMessage, type Message } from '../../broker/message.ts';
 import type { Broker, Channel, Connection, Principal } from '../../broker/port.ts';
 import { hostPort, type PeerAddress } from '../gateway.ts';
+import { Admission } from './admission.ts';
 import { Ask } from './ask.ts';
 import { announcedLength, peekBody, readBody } from './body.ts';
 import { RHTTP_EXCHANGE } from './claim.ts';
@@ -27,7 +28,7 @@ const VISITOR_IDLE_MS = 60_000;
 interface AskingChannel {
   readonly connection: Connection;
   readonly channel: Channel;
-  alarmed: boolean;
+  readonly admission: Admission;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -37,8 +38,6 @@ export class Asking {
   readonly #options: ResolvedOptions;
   /** By user; '' is everyone. */
   readonly #channels = new Map<string, Promise<AskingChannel>>();
-  /** The request before, on the same connection: the next one does not overtake it. */
-  readonly #previous = new WeakMap<object, Promise<void>>();
 
   constructor(broker: Broker, claims: Claims, options: ResolvedOptions) {
     this.#broker = broker;
@@ -54,11 +53,7 @@ export class Asking {
     response: ServerResponse,
     peer: PeerAddress,
   ): Promise<void> {
-    const previous = this.#previous.get(request.socket);
-    const ended = new Promise<void>((resolve) => response.once('close', resolve));
-    this.#previous.set(request.socket, ended);
-    await previous;
-    if (request.socket.destroyed) return;
+    if (response.destroyed) return;
     const ask = new Ask(name, headOf(request, principal), response, this.#options.bodyIdleMs, (one) =>
       this.#onEnd(one),
     );
@@ -91,8 +86,8 @@ export class Asking {
     if (body === undefined) return;
     if (ask.gone) return;
     ask.request = { head: ask.head, body };
-    const { channel, alarmed } = await this.#channelOf(principal);
-    if (alarmed) throw new HttpError(503, 'publishers are held back for want of memory; try again later');
+    const { channel, admission } = await this.#channelOf(principal);
+    await admission.pass(this.#options.replyTimeoutMs);
     const isServed = await this.#claims.isServed(ask.name);
     if (ask.gone) return;
     const waitMs = isServed ? this.#options.replyTimeoutMs : this.#options.unavailableAfterMs;
@@ -203,14 +198,8 @@ export class Asking {
   }
 
   async #open(key: string, principal: Principal | undefined): Promise<AskingChannel> {
-    const state: { asking?: AskingChannel; alarmed: boolean } = { alarmed: false };
-    const events = {
-      onClose: () => this.#channels.delete(key),
-      onAlarms: (alarms: readonly string[]) => {
-        state.alarmed = alarms.length > 0;
-        if (state.asking !== undefined) state.asking.alarmed = state.alarmed;
-      },
-    };
+    const admission = new Admission();
+    const events = { ...admission.events, onClose: () => this.#channels.delete(key) };
     const peer = { protocol: 'HTTP', name: key === '' ? 'visitors' : `visitor ${key}` };
     const connection = await this.#broker.connect(principal, undefined, events, peer);
     const channel = connection.openChannel({
@@ -223,8 +212,7 @@ export class Asking {
       void connection.close();
     };
     const timer = key === '' ? undefined : setTimeout(close, this.#options.replyTimeoutMs + VISITOR_IDLE_MS).unref();
-    state.asking = { connection, channel, alarmed: state.alarmed, timer };
-    return state.asking;
+    return { connection, channel, admission, timer };
   }
 
   #askOf(id: string | undefined): Ask | undefined {

@@ -9,9 +9,14 @@ export interface BodyLimits {
   readonly bodyIdleMs: number;
 }
 
-/** The length that a request announces; undefined when it does not, 0 when it has no body. */
+/**
+ * The length that a request announces; undefined when it does not, 0 when it has no body. Throws HttpError 501 for a
+ * transfer coding besides chunks: its octets would be handed on without the word that says how to read them.
+ */
 export function announcedLength(request: IncomingMessage): number | undefined {
-  if (request.headers['transfer-encoding'] !== undefined) return undefined;
+  const coding = request.headers['transfer-encoding'];
+  if (coding !== undefined && !isChunked(coding)) throw new HttpError(501, 'the only transfer coding here is chunked');
+  if (coding !== undefined) return undefined;
   return Number(request.headers['content-length'] ?? 0);
 }
 
@@ -29,6 +34,11 @@ export async function readBody(
   if (length !== undefined && length > limits.bodyBytesMax) throw tooLarge(limits);
   sayContinue(request, response);
   return collect(request, limits);
+}
+
+/** Is `chunked` all that a Transfer-Encoding field says? */
+export function isChunked(coding: string): boolean {
+  return coding.trim().toLowerCase() === 'chunked';
 }
 
 const continued = new WeakSet<IncomingMessage>();

@@ -3,11 +3,17 @@
  * served from this machine, because a page may send a request to any address, and guest/guest is known to all. [Fetch: CORS]
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { hostname } from 'node:os';
+import { isLoopback } from '../addresses.ts';
+import type { PeerAddress } from '../gateway.ts';
 import { isOriginAllowed } from '../websocket.ts';
 import { HttpError } from './http-error.ts';
+import { MESSAGE_FIELDS } from './message-headers.ts';
 
-const EXPOSED =
-  'Link, Location, Requesting-Client, WWW-Authenticate, Retry-After, AMQP-Properties, AMQP-Exchange, AMQP-Routing-Key, AMQP-Redelivered';
+const EXPOSED = [
+  ...['Link', 'Location', 'Requesting-Client', 'WWW-Authenticate', 'Retry-After', 'Content-Encoding'],
+  ...MESSAGE_FIELDS,
+].join(', ');
 const METHODS = 'GET, HEAD, POST, PUT, DELETE, OPTIONS';
 /** How long a browser may keep the answer to its question. */
 const PREFLIGHT_SECONDS = 600;
@@ -41,12 +47,38 @@ export function admitPage(request: IncomingMessage, response: ServerResponse, or
 }
 
 /**
- * A page may have made its own name lead to this machine (DNS rebinding); then its requests are those of the same origin
- * and name none. Browsers still say that it is a page's.
+ * The peer as far as `request` may count as one from this machine. A page may have made its own name lead here (DNS
+ * rebinding): its requests come from this machine's browser, they are those of the same origin, so that no Origin says
+ * whose they are, and over plain HTTP no Sec-Fetch-Site either. What gives them away is the name in their Host. Users who
+ * may come from this machine only (guest), and whose passwords everybody knows, are not to be had under such a name.
  */
+export function peerAsNamed(
+  { headers }: IncomingMessage,
+  peer: PeerAddress,
+  options: { readonly origins: readonly string[]; readonly domain?: string | undefined },
+): PeerAddress {
+  const { host } = headers;
+  // A browser says 'none' when somebody has typed the address; no page can.
+  if (!peer.loopback || host === undefined || headers['sec-fetch-site'] === 'none') return peer;
+  const name = host.replace(/:\d*$/, '').toLowerCase();
+  const isOfDomain = options.domain !== undefined && `.${name}`.endsWith(`.${options.domain}`);
+  if (isOfDomain || isThisMachine(name) || isHostAllowed(host, options.origins)) return peer;
+  return { ...peer, loopback: false };
+}
+
+function isThisMachine(name: string): boolean {
+  if (name === 'localhost' || name.endsWith('.localhost') || name === hostname().toLowerCase()) return true;
+  return isLoopback(name.replace(/^\[|\]$/g, ''));
+}
+
+function isHostAllowed(host: string, origins: readonly string[]): boolean {
+  return isOriginAllowed(`http://${host}`, origins) || isOriginAllowed(`https://${host}`, origins);
+}
+
+/** The same where browsers do say that a request is a page's: over HTTPS, and to this machine by its own names. */
 function checkSameOrigin({ headers }: IncomingMessage, origins: readonly string[]): void {
   const site = headers['sec-fetch-site'];
   if (site === undefined || site === 'none' || headers.host === undefined) return;
-  if (isOriginAllowed(`http://${headers.host}`, origins) || isOriginAllowed(`https://${headers.host}`, origins)) return;
+  if (isHostAllowed(headers.host, origins)) return;
   throw new HttpError(403, `pages from ${headers.host} may not do this; see --websocket-origins`);
 }

@@ -53,11 +53,13 @@ export class EventStreams {
     const known = this.#streams.find(token);
     if (known?.isFor(principal, followed)) {
       known.acknowledge(Number(count));
-      known.attach(response, base);
+      if (!response.destroyed) known.attach(response, base);
       return;
     }
     const stream = await this.#open(source, visit.url, principal, followed);
-    stream.attach(response, base);
+    // Nobody has been told its name.
+    if (response.destroyed) stream.end();
+    else stream.attach(response, base);
   }
 
   async #open(source: Source, url: URL, principal: Principal, followed: string): Promise<EventStream> {
@@ -75,6 +77,7 @@ export class EventStreams {
         noAck: acknowledgesItself(url),
         isJson: url.searchParams.get('format') === 'json',
         window: options.streamWindow,
+        windowBytes: options.streamWindowBytes,
         returnMs: options.ackTimeoutMs,
         idleMs: options.bodyIdleMs,
         onEnd: () => {
@@ -119,6 +122,7 @@ interface StreamOptions {
   readonly noAck: boolean;
   readonly isJson: boolean;
   readonly window: number;
+  readonly windowBytes: number;
   readonly returnMs: number;
   readonly idleMs: number;
   readonly onEnd: () => void;
@@ -137,6 +141,7 @@ class EventStream implements Resource {
   readonly #options: StreamOptions;
   #response: ServerResponse | undefined;
   #unacked: SentEvent[] = [];
+  #unackedBytes = 0;
   #count = 0;
   #heartbeat: NodeJS.Timeout | undefined;
   #returnTimer: NodeJS.Timeout | undefined;
@@ -191,6 +196,7 @@ class EventStream implements Resource {
     const last = this.#unacked.findLast((event) => event.count <= count);
     if (last === undefined) return;
     this.#unacked = this.#unacked.filter((event) => event.count > count);
+    this.#unackedBytes = this.#unacked.reduce((sum, { text }) => sum + text.length, 0);
     this.#options.channel.ack(last.deliveryTag, true);
   }
 
@@ -225,7 +231,10 @@ class EventStream implements Resource {
     const count = this.#count;
     const { noAck, isJson } = this.#options;
     const text = eventText(`${this.token}.${count}`, message, redelivered, isJson);
-    if (!noAck) this.#unacked.push({ count, deliveryTag, text });
+    if (!noAck) {
+      this.#unacked.push({ count, deliveryTag, text });
+      this.#unackedBytes += text.length;
+    }
     // Without a reader it is sent when he comes back.
     if (this.#response?.write(text) !== true) this.#options.channel.pause();
     if (this.#response?.writableNeedDrain) this.#watchReader(this.#response);
@@ -235,7 +244,9 @@ class EventStream implements Resource {
   /** A full window is emptied by the reader's return. */
   #endFull(): boolean {
     const response = this.#response;
-    if (this.#unacked.length < this.#options.window || response === undefined) return false;
+    const { window, windowBytes } = this.#options;
+    const isFull = this.#unacked.length >= window || this.#unackedBytes >= windowBytes;
+    if (!isFull || response === undefined) return false;
     response.end();
     this.#onLeft(response);
     return true;

@@ -23,7 +23,7 @@ import { claimName } from './claim.ts';
 import { Claiming } from './claiming.ts';
 import { Claims } from './claims.ts';
 import { Comet } from './comet.ts';
-import { admitPage } from './cross-origin.ts';
+import { admitPage, peerAsNamed } from './cross-origin.ts';
 import { Grants } from './grants.ts';
 import { asHttpError, HttpError, sendError } from './http-error.ts';
 import { CAPABILITY_PATH, GATEWAY_PATH, PUBLIC_PATH } from './links.ts';
@@ -105,7 +105,7 @@ class ReverseHttpDoor implements HttpDoor {
     // A client that breaks off while it is read, or answered, is no event.
     request.on('error', () => {});
     response.on('error', () => {});
-    this.#route(request, response, peer).catch((error: unknown) => {
+    this.#route(request, response, peerAsNamed(request, peer, this.#options)).catch((error: unknown) => {
       const known = asHttpError(error);
       if (known === undefined) this.#options.log.error({ err: error }, 'a request failed because of a defect');
       sendError(response, known ?? new HttpError(500, 'internal error'));
@@ -114,7 +114,8 @@ class ReverseHttpDoor implements HttpDoor {
 
   onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, peer: PeerAddress): boolean {
     const name = this.#publicName(request) ?? claimName(pathOf(request).slice(CLAIM_PATH.length));
-    return name !== undefined && name !== '' && this.#reversal.onUpgrade(name, request, socket, head, peer);
+    const named = peerAsNamed(request, peer, this.#options);
+    return name !== undefined && name !== '' && this.#reversal.onUpgrade(name, request, socket, head, named);
   }
 
   accept(transport: Transport, protocol: string): void {

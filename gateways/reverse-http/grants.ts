@@ -58,17 +58,21 @@ export class Grants {
     if (!/^\d{1,9}$/.test(lease)) throw new HttpError(400, 'lease must be a number of seconds');
     if (this.#count >= GRANTS_MAX) throw new HttpError(503, 'there are too many of these; wait until some end');
     this.#count += 1;
+    const users = new Set<ServerResponse>();
     const revoke = (): void => {
       clearTimeout(timer);
       if (capabilities.find(token) !== undefined) this.#count -= 1;
       capabilities.revoke(token);
+      // Whoever is following, or waiting, does so no longer.
+      for (const user of users) user.destroy();
     };
-    const token = capabilities.mint(this.#grant(target, principal, revoke));
+    const token = capabilities.mint(this.#grant(target, principal, users, revoke));
     const timer = setTimeout(revoke, Math.min(Number(lease), options.leaseSecondsMax) * 1000).unref();
     sendEmpty(response, 201, { Location: capabilityUrl(baseUrl(request, peer), token) });
   }
 
-  #grant(target: string, { username }: Principal, revoke: () => void): Resource {
+  /** `users` holds the answers that are under way. */
+  #grant(target: string, { username }: Principal, users: Set<ServerResponse>, revoke: () => void): Resource {
     const { broker, serve } = this.#host;
     return {
       onRequest: async (request, response, visit) => {
@@ -77,6 +81,8 @@ export class Grants {
           sendEmpty(response, 204);
           return;
         }
+        users.add(response);
+        response.once('close', () => users.delete(response));
         // Whoever made it may have lost his rights, or be gone; from where he came does not count for those who use it.
         const principal = await broker.authenticate({ username, loopback: true, provedBy: 'renewal' });
         await serve(request, response, { ...visit, url: new URL(target, 'http://door') }, principal);

@@ -5,10 +5,10 @@
  */
 import { createServer, request as httpRequest, type IncomingMessage, type Server } from 'node:http';
 import { Duplex } from 'node:stream';
-import { type BodyLimits, collect } from './body.ts';
+import { type BodyLimits, collect, isChunked } from './body.ts';
 import { HttpError } from './http-error.ts';
 import type { RequestHead, ResponseHead } from './http-message.ts';
-import { splitResponses } from './http-pipeline.ts';
+import { onlyResponse } from './http-pipeline.ts';
 
 export interface ParsedRequest {
   readonly head: RequestHead;
@@ -84,9 +84,10 @@ export async function parseRequest(octets: Uint8Array): Promise<ParsedRequest> {
  * HttpError 400 for what is no final response, for one that ends too early and for one with octets after its end.
  */
 export async function parseResponse(octets: Uint8Array, method: string): Promise<ParsedResponse> {
-  // `node:http` stops at the end of the first one.
-  splitResponses(Buffer.from(octets.buffer, octets.byteOffset, octets.byteLength), [method]);
-  const duplex = recording(octets, true);
+  const duplex = recording(
+    onlyResponse(Buffer.from(octets.buffer, octets.byteOffset, octets.byteLength), method),
+    true,
+  );
   const invalid = (reason: string): HttpError => new HttpError(400, `this is no HTTP response: ${reason}`);
   try {
     return await new Promise<ParsedResponse>((resolve, reject) => {
@@ -103,6 +104,8 @@ export async function parseResponse(octets: Uint8Array, method: string): Promise
       asking.on('response', (response) => {
         const { statusCode: status = 0, statusMessage: reason = '', rawHeaders: headers } = response;
         if (status < 200 || status > 999) reject(invalid('its status cannot be'));
+        const coding = response.headers['transfer-encoding'];
+        if (coding !== undefined && !isChunked(coding)) reject(invalid('its transfer coding is not known'));
         collect(response, LIMITS).then((body) => {
           const length = response.headers['content-length'];
           // `node:http` would wait on a closed connection for what does not come.

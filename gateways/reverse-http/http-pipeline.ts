@@ -24,6 +24,17 @@ export function splitResponses(octets: Buffer, methods: readonly string[]): Buff
   return parts;
 }
 
+/**
+ * The response to a request with this method, when there is one in `octets`. Throws HttpError 400 for octets after its
+ * end, unless they are a body in answer to HEAD: simple applications answer that as they would GET, and in a message of
+ * its own it can be taken for nothing else.
+ */
+export function onlyResponse(octets: Buffer, method: string): Buffer {
+  if (method === 'HEAD') return octets.subarray(0, endOfResponse(octets, 0, method));
+  const [only = octets] = splitResponses(octets, [method]);
+  return only;
+}
+
 function endOfResponse(octets: Buffer, start: number, method: string): number {
   const headEnd = octets.indexOf('\r\n\r\n', start);
   if (headEnd < 0 || headEnd - start > HEAD_BYTES_MAX)

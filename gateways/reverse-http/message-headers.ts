@@ -37,6 +37,13 @@ const HEADERS = 'AMQP-Headers';
 const TEXT_BYTES_MAX = 255;
 const PRINTABLE = /^[\x20-\x7e]*$/;
 
+/** Every field that a message can have, for lists of what web pages may read. */
+export const MESSAGE_FIELDS: readonly string[] = [
+  'AMQP-Redelivered',
+  ...Object.values(NUMBERS).map(([field]) => field),
+  ...['AMQP-Exchange', 'AMQP-Routing-Key', ...Object.values(TEXTS), HEADERS].flatMap((field) => [field, `${field}*`]),
+];
+
 /** The properties that a request's fields ask for. Throws HttpError 400. */
 export function propertiesOf(headers: IncomingHttpHeaders): MessageProperties {
   const properties: Record<string, unknown> = {};

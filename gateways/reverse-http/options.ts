@@ -44,6 +44,8 @@ export interface ReverseHttpOptions {
   readonly upstreams?: readonly string[];
   /** Deliveries on an event stream that wait for their acknowledgement. */
   readonly streamWindow?: number;
+  /** Their size together; the one that crosses it is the last. */
+  readonly streamWindowBytes?: number;
   /** How long what was delivered over HTTP waits for its acknowledgement, and a stream for its reader's return. */
   readonly ackTimeoutMs?: number;
   /** How long a bearer token is good. */
@@ -80,6 +82,7 @@ export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {
     relayAllow: OPTIONS.reverseHttpRelayAllow.default,
     upstreams: [],
     streamWindow: 1000,
+    streamWindowBytes: 16 * 1024 * 1024,
     ackTimeoutMs: 60_000,
     tokenSeconds: 3600,
     loginRefusalDelayMs: 3000,

@@ -31,6 +31,11 @@ export class Poll implements Server {
   }
 
   start(): void {
+    if (this.#response.destroyed) {
+      this.#ended = true;
+      this.#events.onEnd('lost');
+      return;
+    }
     this.#response.once('close', this.#onClose);
     this.#timer = setTimeout(() => this.end(204), this.#events.waitMs);
     this.#crew.enter(this, this.#slots);
@@ -57,7 +62,11 @@ export class Poll implements Server {
   #handOver(): void {
     if (this.#ended) return;
     this.#finish();
-    this.#events.onErrands(this.#taken);
+    // Somebody may have left in this turn.
+    const wanted = this.#taken.filter(({ requestor }) => !requestor.gone);
+    for (const errand of this.#taken) if (errand.requestor.gone) errand.finish();
+    if (wanted.length > 0) this.#events.onErrands(wanted);
+    else this.#events.onEnd(204);
   }
 
   #finish(): void {

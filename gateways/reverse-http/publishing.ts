@@ -36,10 +36,11 @@ export class Publishing {
   ): Promise<void> {
     const properties = propertiesOf(request.headers);
     const session = await this.#sessions.get(principal, url.searchParams.get('vhost') ?? undefined);
-    if (session.alarmed) {
-      throw new HttpError(503, 'publishers are held back for want of memory or disk', { 'Retry-After': '5' });
-    }
+    const { replyTimeoutMs } = this.#options;
+    // Before the body is read, and once more, since the broker may have said so while it came.
+    await session.admission.pass(replyTimeoutMs);
     const body = await readBody(request, response, this.#options);
+    await session.admission.pass(replyTimeoutMs);
     const message = createMessage({ ...address, body, properties });
     const isAwaited = isSet(url, 'wait');
     const isMandatory = isSet(url, 'mandatory');
@@ -48,7 +49,7 @@ export class Publishing {
       sendEmpty(response, 202);
       return;
     }
-    const outcome = await confirmed(session.connection, message, isMandatory, this.#options.replyTimeoutMs);
+    const outcome = await confirmed(session.connection, message, isMandatory, replyTimeoutMs);
     if (outcome === 'returned') throw new HttpError(422, 'no queue wanted this message');
     if (outcome === 'refused') throw new HttpError(503, 'a queue has refused this message', { 'Retry-After': '5' });
     sendEmpty(response, isAwaited ? 200 : 202);

@@ -4,6 +4,7 @@
  */
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { isChunked } from './body.ts';
 import type { Crew, Server } from './crew.ts';
 import { type Errand, type ErrandRequest, framingOf } from './errand.ts';
 import { HttpError } from './http-error.ts';
@@ -127,6 +128,11 @@ export class ReversedHttp1 implements ReversedConnection {
   #onResponse(errand: Errand, response: IncomingMessage): void {
     const { statusCode: status = 0, statusMessage: reason = '', rawHeaders: headers } = response;
     response.on('error', () => {});
+    const coding = response.headers['transfer-encoding'];
+    if (coding !== undefined && !isChunked(coding)) {
+      this.#socket.destroy();
+      return;
+    }
     response.once('close', () => {
       this.#errand = undefined;
       errand.finish();

@@ -3,6 +3,7 @@
  * and closed when nothing has come for a while.
  */
 import type { Broker, BrokerError, Channel, Connection, Principal } from '../../broker/port.ts';
+import { Admission } from './admission.ts';
 
 /** How long a connection stays open after its last request. */
 const IDLE_MS = 60_000;
@@ -11,12 +12,12 @@ export class UserSession {
   readonly connection: Connection;
   /** For publishes that nobody waits for. */
   readonly channel: Channel;
-  /** Publishers are held back. */
-  alarmed = false;
+  readonly admission: Admission;
   readonly timer: NodeJS.Timeout;
 
-  constructor(connection: Connection, onIdle: () => void) {
+  constructor(connection: Connection, admission: Admission, onIdle: () => void) {
     this.connection = connection;
+    this.admission = admission;
     this.channel = connection.openChannel();
     this.timer = setTimeout(onIdle, IDLE_MS).unref();
   }
@@ -56,21 +57,13 @@ export class UserSessions {
   }
 
   async #open(key: string, principal: Principal, vhost: string | undefined): Promise<UserSession> {
-    const state: { session?: UserSession; alarmed: boolean } = { alarmed: false };
-    const events = {
-      onClose: () => this.#sessions.delete(key),
-      onAlarms: (alarms: readonly string[]) => {
-        state.alarmed = alarms.length > 0;
-        if (state.session !== undefined) state.session.alarmed = state.alarmed;
-      },
-    };
+    const admission = new Admission();
+    const events = { ...admission.events, onClose: () => this.#sessions.delete(key) };
     const connection = await this.#broker.connect(principal, vhost, events, this.#peer(principal));
-    state.session = new UserSession(connection, () => {
+    return new UserSession(connection, admission, () => {
       this.#sessions.delete(key);
       void connection.close();
     });
-    state.session.alarmed = state.alarmed;
-    return state.session;
   }
 
   #peer({ username }: Principal): { protocol: string; name: string } {

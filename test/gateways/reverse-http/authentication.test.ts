@@ -1,7 +1,9 @@
 /** Who a request is from: Basic, Digest, bearer tokens, client certificates; and what web pages may do. */
 import { createHash } from 'node:crypto';
+import { hostname } from 'node:os';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createMessage } from '../../../broker/message.ts';
 import { loadTls } from '../../../gateways/tls.ts';
 import { issue, makeAuthority, writePems } from '../../support/certificates.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -252,6 +254,44 @@ describe('web pages', () => {
     expect(await ask('evil.example', 'same-origin')).toMatch(/^HTTP\/1\.1 403 /);
     expect(await ask('127.0.0.1:15674', 'same-origin')).toMatch(/^HTTP\/1\.1 200 /);
     expect(await ask('broker.example', 'none')).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  it('are not of this machine under any other name, which is all that browsers tell over plain HTTP', async () => {
+    await scene.close();
+    const origins = ['loopback', 'https://listed.example'];
+    scene = await Scene.open({ origins, domain: 'claims.example', loginRefusalDelayMs: 0 });
+    const ask = (host: string): Promise<string> =>
+      scene.raw(
+        `GET /reversehttp HTTP/1.1\r\n${host}Connection: close\r\nAuthorization: ${GUEST.Authorization}\r\n\r\n`,
+      );
+    for (const name of ['evil.example', 'localhost.evil.example', '127.0.0.1.evil.example:80', 'evilclaims.example']) {
+      expect(await ask(`Host: ${name}\r\n`)).toMatch(/^HTTP\/1\.1 401 /);
+    }
+    const ours = ['localhost', 'a.localhost:1', '127.0.0.1:15674', '[::1]:15674', hostname(), 'listed.example'];
+    for (const name of [...ours, 'claims.example:15674']) {
+      expect([name, await ask(`Host: ${name}\r\n`)]).toEqual([name, expect.stringMatching(/^HTTP\/1\.1 200 /)]);
+    }
+    const upgrade = `GET /reversehttp/foo HTTP/1.1\r\nHost: evil.example\r\nUpgrade: ptth\r\nConnection: Upgrade\r\n`;
+    expect(await scene.raw(`${upgrade}Authorization: ${GUEST.Authorization}\r\n\r\n`)).toMatch(/^HTTP\/1\.1 401 /);
+    // Who may come from anywhere may do so under any name.
+    await scene.broker.administration.putUser({ name: 'anna', password: 'x', tags: ['monitoring'] });
+    await scene.broker.administration.setPermission({ vhost: '/', user: 'anna', configure: '', write: '', read: '' });
+    const anna = `Authorization: ${basic('anna', 'x').Authorization}\r\nConnection: close\r\n`;
+    expect(await scene.raw(`GET /reversehttp HTTP/1.1\r\nHost: proxy.example\r\n${anna}\r\n`)).toMatch(
+      /^HTTP\/1\.1 200 /,
+    );
+  });
+
+  it('may read every field of a message', async () => {
+    const channel = await scene.channel();
+    await channel.declareQueue({ queue: 'q' });
+    const properties = { messageId: 'ä', type: 't', headers: { a: 1 }, priority: 1 };
+    channel.publish(createMessage({ routingKey: 'q', body: 'x', properties }));
+    const response = await scene.fetch('/queue/q', { headers: { ...GUEST, Origin: 'http://localhost' } });
+    const exposed = (response.headers.get('access-control-expose-headers') ?? '').toLowerCase().split(', ');
+    const fields = [...response.headers.keys()].filter((name) => name.startsWith('amqp-'));
+    expect(fields).toContain('amqp-message-id*');
+    for (const name of fields) expect(exposed).toContain(name);
   });
 
   it('may ask for public URLs as the application has it', async () => {

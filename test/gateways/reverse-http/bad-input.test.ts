@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMessage } from '../../../broker/message.ts';
 import { eventually } from '../../support/eventually.ts';
-import { http2Application, ptthApplication } from './application.ts';
+import { http2Application, ptthApplication, turnRound } from './application.ts';
 import { answer, consumerApplication, GUEST, poll, Scene } from './scene.ts';
 
 let scene: Scene;
@@ -30,38 +30,44 @@ describe('a request that two readers could read in two ways', () => {
   it.each([
     [
       'a length and chunks',
-      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 4', 'Transfer-Encoding: chunked')}0\r\n\r\nGET /http/foo/smuggled HTTP/1.1\r\nHost: h\r\n\r\n`,
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length: 4', 'Transfer-Encoding: chunked')}0\r\n\r\nGET /http/foo/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n`,
     ],
     [
       'chunks and a length',
-      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked', 'Content-Length: 4')}0\r\n\r\n`,
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Transfer-Encoding: chunked', 'Content-Length: 4')}0\r\n\r\n`,
     ],
-    ['two lengths', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 4', 'Content-Length: 5')}abcde`],
+    [
+      'two lengths',
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length: 4', 'Content-Length: 5')}abcde`,
+    ],
     [
       'the same length twice',
-      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 4', 'Content-Length: 4')}abcd`,
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length: 4', 'Content-Length: 4')}abcd`,
     ],
-    ['a length list', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 4, 4')}abcd`],
-    ['a signed length', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: +4')}abcd`],
+    ['a length list', `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length: 4, 4')}abcd`],
+    ['a signed length', `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length: +4')}abcd`],
     ['bare line feeds', 'GET /http/foo/ HTTP/1.1\nHost: h\n\n'],
-    ['a bare carriage return', head('GET /http/foo/ HTTP/1.1', 'Host: h', 'A: b\rC: d')],
-    ['a folded line', head('GET /http/foo/ HTTP/1.1', 'Host: h', 'A: b', ' c')],
-    ['a space before the colon', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length : 4')}abcd`],
+    ['a bare carriage return', head('GET /http/foo/ HTTP/1.1', 'Host: localhost', 'A: b\rC: d')],
+    ['a folded line', head('GET /http/foo/ HTTP/1.1', 'Host: localhost', 'A: b', ' c')],
+    ['a space before the colon', `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length : 4')}abcd`],
     [
       'an unknown transfer encoding',
-      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: xchunked')}0\r\n\r\n`,
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Transfer-Encoding: xchunked')}0\r\n\r\n`,
     ],
     [
       'chunks that are not last',
-      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked, identity')}0\r\n\r\n`,
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Transfer-Encoding: chunked, identity')}0\r\n\r\n`,
     ],
-    ['chunks in HTTP/1.0', `${head('POST /http/foo/ HTTP/1.0', 'Host: h', 'Transfer-Encoding: chunked')}0\r\n\r\n`],
-    ['two hosts', head('GET /http/foo/ HTTP/1.1', 'Host: h', 'Host: i', 'Connection: close')],
+    [
+      'chunks in HTTP/1.0',
+      `${head('POST /http/foo/ HTTP/1.0', 'Host: localhost', 'Transfer-Encoding: chunked')}0\r\n\r\n`,
+    ],
+    ['two hosts', head('GET /http/foo/ HTTP/1.1', 'Host: localhost', 'Host: i', 'Connection: close')],
     ['no host', head('GET /http/foo/ HTTP/1.1')],
-    ['a NUL', head('GET /http/foo/ HTTP/1.1', 'Host: h', 'A: b\0c')],
+    ['a NUL', head('GET /http/foo/ HTTP/1.1', 'Host: localhost', 'A: b\0c')],
     [
       'a chunk size that ends in a line feed',
-      `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked')}4\nabcd\r\n0\r\n\r\n`,
+      `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Transfer-Encoding: chunked')}4\nabcd\r\n0\r\n\r\n`,
     ],
   ])('is refused: %s', async (_name, octets) => {
     const seen = await watch();
@@ -76,14 +82,46 @@ describe('a request that two readers could read in two ways', () => {
   });
 });
 
+describe('transfer codings', () => {
+  it('besides chunks are 501: nobody would be told how to read them', async () => {
+    const seen = await watch();
+    const octets = '3\r\nabc\r\n0\r\n\r\n';
+    const coded = head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Transfer-Encoding: gzip, chunked');
+    expect(await scene.raw(coded + octets)).toMatch(/^HTTP\/1\.1 501 /);
+    expect(seen).toEqual([]);
+  });
+
+  it('besides chunks make an answer invalid, whoever gives it', async () => {
+    const coded = `${head('HTTP/1.1 200 OK', 'Transfer-Encoding: gzip, chunked')}3\r\nabc\r\n0\r\n\r\n`;
+    const { first } = await scene.claim({ name: 'foo' });
+    const polled = poll(scene, first, () => coded);
+    expect((await scene.fetch('/http/foo/')).status).toBe(502);
+    await polled;
+    const { socket } = await turnRound(scene, '/reversehttp/bar', { Upgrade: 'PTTH/1.0' });
+    socket.once('data', () => socket.write(coded));
+    expect((await scene.fetch('/http/bar/', { method: 'POST' })).status).toBe(502);
+  });
+});
+
 describe('sizes', () => {
+  it('ends a connection that sends a thousand requests ahead', async () => {
+    await scene.claim({ name: 'foo' });
+    const socket = await scene.dial(head('GET /http/foo/ HTTP/1.1', 'Host: localhost').repeat(1002));
+    await once(socket.resume(), 'close');
+    expect(await scene.depth('rhttp.foo')).toBeLessThanOrEqual(1);
+  });
+
   it.each([
-    ['a field', head('GET /http/foo/ HTTP/1.1', 'Host: h', `A: ${'x'.repeat(20_000)}`)],
+    ['a field', head('GET /http/foo/ HTTP/1.1', 'Host: localhost', `A: ${'x'.repeat(20_000)}`)],
     [
       'the fields together',
-      head('GET /http/foo/ HTTP/1.1', 'Host: h', ...Array.from({ length: 400 }, (_, n) => `A-${n}: ${'x'.repeat(50)}`)),
+      head(
+        'GET /http/foo/ HTTP/1.1',
+        'Host: localhost',
+        ...Array.from({ length: 400 }, (_, n) => `A-${n}: ${'x'.repeat(50)}`),
+      ),
     ],
-    ['the target', head(`GET /http/foo/${'x'.repeat(20_000)} HTTP/1.1`, 'Host: h')],
+    ['the target', head(`GET /http/foo/${'x'.repeat(20_000)} HTTP/1.1`, 'Host: localhost')],
   ])('431 for a head over the limit: %s', async (_name, octets) => {
     expect(await scene.raw(octets)).toMatch(/^HTTP\/1\.1 431 /);
   });
@@ -95,7 +133,12 @@ describe('sizes', () => {
   ])('413 for a body over the limit of %s', async (path, max) => {
     const post = (length: number) =>
       scene.raw(
-        head(`POST ${path} HTTP/1.1`, 'Host: h', `Authorization: ${GUEST.Authorization}`, `Content-Length: ${length}`),
+        head(
+          `POST ${path} HTTP/1.1`,
+          'Host: localhost',
+          `Authorization: ${GUEST.Authorization}`,
+          `Content-Length: ${length}`,
+        ),
       );
     expect(await post(max + 1)).toMatch(/^HTTP\/1\.1 413 /);
   });
@@ -114,7 +157,7 @@ describe('slowness', () => {
   it('ends the connection of a head that does not come', async () => {
     await scene.close();
     scene = await Scene.open({}, { handshakeTimeoutMs: 50 });
-    expect(await scene.raw('GET /http/foo/ HTTP/1.1\r\nHost: h\r\nA:')).toBe('');
+    expect(await scene.raw('GET /http/foo/ HTTP/1.1\r\nHost: localhost\r\nA:')).toBe('');
   });
 
   it('408 for a body that does not come, wherever it goes', async () => {
@@ -124,7 +167,7 @@ describe('slowness', () => {
     const answers = await Promise.all(
       paths.map((path) =>
         scene.raw(
-          `${head(`POST ${path} HTTP/1.1`, 'Host: h', `Authorization: ${GUEST.Authorization}`, 'Content-Length: 9')}abc`,
+          `${head(`POST ${path} HTTP/1.1`, 'Host: localhost', `Authorization: ${GUEST.Authorization}`, 'Content-Length: 9')}abc`,
         ),
       ),
     );
@@ -137,7 +180,7 @@ describe('slowness', () => {
     scene = await Scene.open({ bodyIdleMs: 100, unavailableAfterMs: 50, replyTimeoutMs: 5000, closeTimeoutMs: 50 });
     await ptthApplication(scene, 'foo', (request, response) => request.pipe(response));
     const answered = await scene.raw(
-      head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 1000000').replace('foo/', 'foo/slow'),
+      head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length: 1000000').replace('foo/', 'foo/slow'),
     );
     expect(answered).toMatch(/^HTTP\/1\.1 504 |^HTTP\/1\.1 200 /);
     await eventually(async () => expect((await scene.overview()).busy).toBe(0));
@@ -151,7 +194,7 @@ describe('slowness', () => {
       response.on('drain', fill);
       fill();
     });
-    const socket = await scene.dial(head('GET /http/foo/ HTTP/1.1', 'Host: h'));
+    const socket = await scene.dial(head('GET /http/foo/ HTTP/1.1', 'Host: localhost'));
     socket.pause();
     const closed = once(socket, 'close');
     await eventually(async () => expect((await scene.overview()).busy).toBe(0), { timeoutMs: 8000 });
@@ -163,10 +206,10 @@ describe('slowness', () => {
 describe('going away', () => {
   it.each([
     ['in the head', 'POST /http/foo/ HTTP/1.1\r\nHo'],
-    ['before the body', head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 9')],
-    ['in the body', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Content-Length: 9')}abc`],
-    ['in a chunk', `${head('POST /http/foo/ HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked')}5\r\nab`],
-    ['before the answer', head('GET /http/foo/hang HTTP/1.1', 'Host: h')],
+    ['before the body', head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length: 9')],
+    ['in the body', `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Content-Length: 9')}abc`],
+    ['in a chunk', `${head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Transfer-Encoding: chunked')}5\r\nab`],
+    ['before the answer', head('GET /http/foo/hang HTTP/1.1', 'Host: localhost')],
   ])('%s leaves nothing behind', async (_name, octets) => {
     await ptthApplication(scene, 'foo', (request, response) => {
       request.resume();
@@ -191,7 +234,7 @@ describe('going away', () => {
     ['a publish', 'POST /exchange/amq.topic/k HTTP/1.1'],
   ])('in the middle of %s changes nothing', async (_name, line) => {
     const socket = await scene.dial(
-      `${head(line, 'Host: h', `Authorization: ${GUEST.Authorization}`, 'Content-Length: 8')}name=`,
+      `${head(line, 'Host: localhost', `Authorization: ${GUEST.Authorization}`, 'Content-Length: 8')}name=`,
     );
     expect((await scene.fetch('/reversehttp', { headers: GUEST })).status).toBe(200);
     socket.destroy();
@@ -208,7 +251,7 @@ describe('what can be read and cannot be written', () => {
     await serve(scene, 'foo', (_request: unknown, response: { end(body: string): void }) => response.end('fine'));
     await eventually(async () => expect((await scene.overview()).slots).toBeGreaterThan(0));
     const request = (target: string, ...fields: string[]): string =>
-      head(`GET /http/foo/${target} HTTP/1.1`, 'Host: h', 'Connection: close', ...fields);
+      head(`GET /http/foo/${target} HTTP/1.1`, 'Host: localhost', 'Connection: close', ...fields);
     const odd = [
       ...OCTETS.map((octet) => request('', `A: b${String.fromCharCode(octet)}c`)),
       ...OCTETS.map((octet) => request('', `A${String.fromCharCode(octet)}: b`)),
@@ -259,7 +302,7 @@ describe('messages that are no requests', () => {
       '',
       'no request',
       'GET / HTTP/1.1\r\n\r\n',
-      'POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx',
+      'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx',
     ]) {
       const properties = { replyTo: 'amq.rabbitmq.reply-to', correlationId: 'c' };
       channel.publish(createMessage({ exchange: 'amq.rhttp', routingKey: 'foo', body, properties }));

@@ -27,7 +27,7 @@ describe('claiming', () => {
 
   it('sends the two relations in two fields', async () => {
     const octets = await scene.raw(
-      `POST /reversehttp HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: ${GUEST.Authorization}\r\n` +
+      `POST /reversehttp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: ${GUEST.Authorization}\r\n` +
         'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 8\r\n\r\nname=foo',
     );
     expect(octets.match(/^Link: .*$/gim)).toHaveLength(2);

@@ -25,6 +25,15 @@ describe('the COMET fallback', () => {
     return { status: response.status, json: answered.startsWith('{') ? JSON.parse(answered) : {} };
   }
 
+  it('does not keep a place for whoever has left before he was served', async () => {
+    const head = `POST /reversehttp/foo HTTP/1.1\r\nHost: localhost\r\nAuthorization: ${GUEST.Authorization}\r\n\r\n`;
+    await scene.claim({ name: 'foo' });
+    for (let count = 0; count < 10; count += 1) (await scene.dial(head)).resetAndDestroy();
+    // Whoever came after them has been heard.
+    await scene.fetch('/reversehttp', { headers: GUEST });
+    await eventually(async () => expect((await scene.overview()).slots).toBe(0));
+  });
+
   it('gives requests as JSON, and takes answers with the next question', async () => {
     const polled = post();
     await eventually(async () => expect((await scene.overview()).slots).toBe(1));

@@ -120,6 +120,31 @@ describe('following', () => {
     expect((await scene.fetch(ack, { method: 'POST', body: 'other.1' })).status).toBe(400);
   });
 
+  it('ends a stream that would have to remember too much', async () => {
+    await scene.close();
+    scene = await Scene.open({ streamWindowBytes: 1000 });
+    channel = await scene.channel();
+    await channel.declareQueue({ queue: 'q' });
+    for (const letter of ['a', 'b', 'c', 'd']) put('q', letter.repeat(600));
+    const first = await events('/queue/q', 10);
+    expect([first.ended, data(first)]).toEqual([true, ['a'.repeat(600), 'b'.repeat(600)]]);
+    const next = await events('/queue/q', 10, first.found.at(-1)?.id);
+    expect([next.ended, data(next)]).toEqual([true, ['c'.repeat(600), 'd'.repeat(600)]]);
+  });
+
+  it('holds nothing for a reader who has left before it began, or who waits behind another request', async () => {
+    const follow =
+      `GET /queue/q HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n` +
+      `Authorization: ${GUEST.Authorization}\r\n\r\n`;
+    for (let count = 0; count < 10; count += 1) (await scene.dial(follow)).resetAndDestroy();
+    const socket = await scene.dial(follow.repeat(3));
+    await eventually(async () => expect((await scene.broker.snapshot('/')).queues[0]?.consumers).toHaveLength(1));
+    socket.destroy();
+    put('q', 'x');
+    const read = await events('/queue/q', 1);
+    expect(data(read)).toEqual(['x']);
+  });
+
   it('keeps the streams of users apart', async () => {
     await scene.broker.administration.putUser({ name: 'anna', password: 'x' });
     await scene.broker.administration.setPermission({ vhost: '/', user: 'anna', configure: '', write: '', read: '.*' });
@@ -176,6 +201,14 @@ describe('handed-out URLs', () => {
     expect(await (await scene.fetch(reader)).text()).toBe('hello');
     expect((await scene.fetch(url, { method: 'DELETE' })).status).toBe(204);
     expect((await scene.fetch(url, { method: 'POST' })).status).toBe(404);
+  });
+
+  it('end whoever is following through them with themselves', async () => {
+    const url = (await hand('/exchange/x/%23')).headers.get('location') ?? '';
+    const response = await scene.fetch(url, { headers: { Accept: 'text/event-stream' } });
+    const over = response.text().catch(() => 'cut off');
+    expect((await scene.fetch(url, { method: 'DELETE' })).status).toBe(204);
+    expect(await over).toBe('cut off');
   });
 
   it('end with their time, and with the rights of their maker', async () => {

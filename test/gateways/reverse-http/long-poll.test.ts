@@ -44,7 +44,7 @@ describe('serving', () => {
       return answer('');
     });
     await scene.raw(
-      'POST /http/foo/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n' +
+      'POST /http/foo/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n' +
         '3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n',
     );
     await polled;
@@ -72,8 +72,8 @@ describe('serving', () => {
   it('does not reorder what comes on one connection', async () => {
     const { first } = await scene.claim({ name: 'foo' });
     const socket = await scene.dial(
-      'POST /http/foo/1 HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nab' +
-        'GET /http/foo/2 HTTP/1.1\r\nHost: h\r\n\r\nGET /http/foo/3 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n',
+      'POST /http/foo/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nab' +
+        'GET /http/foo/2 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /http/foo/3 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
     );
     const seen: string[] = [];
     let url = first;
@@ -158,6 +158,15 @@ describe('serving', () => {
     await polled;
   });
 
+  it('answers HEAD also where the application has answered it like GET', async () => {
+    const { first } = await scene.claim({ name: 'foo' });
+    const polled = poll(scene, first, () => 'HTTP/1.1 200 OK\r\nX: y\r\n\r\nHello');
+    const octets = await scene.raw('HEAD /http/foo/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+    expect(octets).toMatch(/^HTTP\/1\.1 200 OK\r\nX: y\r\n/);
+    expect(octets).toMatch(/\r\n\r\n$/);
+    await polled;
+  });
+
   it('gives several requests at a time to whoever can read application/http', async () => {
     const { first } = await scene.claim({ name: 'foo' });
     const answers = Array.from({ length: 3 }, (_, index) => scene.fetch(`/http/foo/${index}`).then((r) => r.text()));
@@ -235,16 +244,16 @@ describe('what the gateway answers itself', () => {
     await scene.close();
     scene = await Scene.open({ bodyBytesMax: 2000 });
     await scene.claim({ name: 'foo' });
-    const head = 'POST /http/foo/ HTTP/1.1\r\nHost: h\r\nContent-Length: 2001\r\nExpect: 100-continue\r\n\r\n';
+    const head = 'POST /http/foo/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2001\r\nExpect: 100-continue\r\n\r\n';
     expect(await scene.raw(head)).toMatch(/^HTTP\/1\.1 413 /);
-    const chunked = `POST /http/foo/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n7d1\r\n${'x'.repeat(2001)}`;
+    const chunked = `POST /http/foo/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n7d1\r\n${'x'.repeat(2001)}`;
     expect(await scene.raw(chunked)).toMatch(/^HTTP\/1\.1 413 /);
     expect(await scene.depth('rhttp.foo')).toBe(0);
   });
 
   it('drops a request whose client has gone before anybody took it', async () => {
     const { first } = await scene.claim({ name: 'foo' });
-    const socket = await scene.dial('GET /http/foo/gone HTTP/1.1\r\nHost: h\r\n\r\n');
+    const socket = await scene.dial('GET /http/foo/gone HTTP/1.1\r\nHost: localhost\r\n\r\n');
     await eventually(async () => expect(await scene.depth('rhttp.foo')).toBe(1));
     const closed = once(socket, 'close');
     socket.destroy();
@@ -258,7 +267,7 @@ describe('what the gateway answers itself', () => {
   it('gives a request to another poller when its poller is lost, if it may be sent twice', async () => {
     const { first } = await scene.claim({ name: 'foo', token: 't' });
     const { first: second } = await scene.claim({ name: 'foo', token: 't' });
-    const parked = await scene.dial(`GET ${new URL(first).pathname} HTTP/1.1\r\nHost: h\r\n\r\n`);
+    const parked = await scene.dial(`GET ${new URL(first).pathname} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
     await eventually(async () => expect((await scene.overview()).slots).toBe(1));
     parked.destroy();
     await eventually(async () => expect((await scene.overview()).slots).toBe(0));

@@ -188,7 +188,7 @@ describe('waiting for a message', () => {
 
   it('gives back what was on its way to a client that has gone', async () => {
     const socket = await scene.dial(
-      `GET /queue/q HTTP/1.1\r\nHost: h\r\nAuthorization: ${GUEST.Authorization}\r\n\r\n`,
+      `GET /queue/q HTTP/1.1\r\nHost: localhost\r\nAuthorization: ${GUEST.Authorization}\r\n\r\n`,
     );
     await eventually(async () => expect((await channel.declareQueue({ queue: 'q' })).consumerCount).toBe(1));
     socket.destroy();

@@ -61,7 +61,7 @@ describe('the relay', () => {
 
   it('answers 502 when the host wants to speak another protocol', async () => {
     scene = await Scene.open({ relayAllow: [`127.0.0.1:${port}`] });
-    const response = await relay(`127.0.0.1:${port}`, 'GET /switch HTTP/1.1\r\nHost: h\r\n\r\n');
+    const response = await relay(`127.0.0.1:${port}`, 'GET /switch HTTP/1.1\r\nHost: localhost\r\n\r\n');
     expect(response.status).toBe(502);
   });
 
@@ -96,8 +96,8 @@ describe('the relay', () => {
     ['no request', 'hello', {}, 400],
     ['a response', answer('x'), {}, 400],
     ['two requests', `${REQUEST}${REQUEST}`, {}, 400],
-    ['a host that cuts off', 'GET /cut HTTP/1.1\r\nHost: h\r\n\r\n', {}, 502],
-    ['a host that hangs', 'GET /hang HTTP/1.1\r\nHost: h\r\n\r\n', {}, 504],
+    ['a host that cuts off', 'GET /cut HTTP/1.1\r\nHost: localhost\r\n\r\n', {}, 502],
+    ['a host that hangs', 'GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n', {}, 504],
   ])('answers %s with an error', async (_name, body, headers, status) => {
     scene = await Scene.open({ relayAllow: [`127.0.0.1:${port}`], replyTimeoutMs: 200 });
     expect((await relay(`127.0.0.1:${port}`, body, headers as Record<string, string>)).status).toBe(status);

@@ -26,7 +26,7 @@ const slots = async (): Promise<number> => (await scene.overview()).slots;
 describe('PTTH/1.0', () => {
   it('switches exactly as the first clients expect it', async () => {
     const socket = await scene.dial(
-      `POST /reversehttp/foo HTTP/1.1\r\nHost: h\r\nAuthorization: ${GUEST.Authorization}\r\n` +
+      `POST /reversehttp/foo HTTP/1.1\r\nHost: localhost\r\nAuthorization: ${GUEST.Authorization}\r\n` +
         'Upgrade: PTTH/1.0\r\nConnection: Upgrade\r\n\r\n',
     );
     const [chunk] = await once(socket, 'data');
@@ -101,7 +101,7 @@ describe('PTTH/1.0', () => {
     scene = await Scene.open({ bodyBytesMax: 1024 * 1024 });
     await ptthApplication(scene, 'foo', (request, response) => request.pipe(response));
     const socket = await scene.dial(
-      'POST /http/foo/ HTTP/1.1\r\nHost: h\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n',
+      'POST /http/foo/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n',
     );
     const [chunk] = await once(socket, 'data');
     expect(String(chunk)).toContain('first');
@@ -209,7 +209,7 @@ describe('ptth', () => {
       request.stream.on('close', () => closed.push(request.url));
     });
     await eventually(async () => expect(await slots()).toBe(100));
-    const socket = await scene.dial('GET /http/foo/left HTTP/1.1\r\nHost: h\r\n\r\n');
+    const socket = await scene.dial('GET /http/foo/left HTTP/1.1\r\nHost: localhost\r\n\r\n');
     await eventually(async () => expect((await scene.overview()).busy).toBe(1));
     socket.destroy();
     await eventually(() => expect(closed).toEqual(['/http/foo/left']));
