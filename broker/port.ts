@@ -204,6 +204,10 @@ export interface Channel {
   recover(): Promise<void>;
   confirmSelect(): Promise<void>;
   txSelect(): Promise<void>;
+  /**
+   * Publishes, and then settles, what the transaction holds. Rejects with precondition-failed when a queue has refused one
+   * of its messages (`reject-publish`): everything else has happened then.
+   */
   txCommit(): Promise<void>;
   txRollback(): Promise<void>;
 

@@ -317,14 +317,18 @@ export class Channel implements port.Channel {
     this.#requireOpen();
     const { publishes, settlements } = this.#requireTransaction().end();
     let isStored = settlements.length > 0;
+    let isRefused = false;
     for (const { exchange, message, mandatory } of publishes) {
-      if (this.#route(exchange, message, mandatory) === Outcome.stored) isStored = true;
+      const outcome = this.#route(exchange, message, mandatory);
+      if (outcome === Outcome.stored) isStored = true;
+      else if (outcome === Outcome.refused) isRefused = true;
     }
     for (const { messages, verdict, returned } of settlements) {
       if (verdict === 'requeue') this.#requeue(messages, returned);
       else this.#settle(messages, verdict);
     }
     if (this.#outlives(isStored)) await this.#store.synced();
+    if (isRefused) throw new BrokerError('precondition-failed', 'partial tx completion');
   }
 
   async txRollback(): Promise<void> {

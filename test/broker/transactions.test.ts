@@ -53,6 +53,20 @@ describe('a transaction', () => {
     expect((await core.queue('q'))?.messagesReady).toBe(0);
   });
 
+  it('says that a full queue has refused one of its messages, when all else is done', async () => {
+    const args = { 'x-max-length': 1, 'x-overflow': 'reject-publish' };
+    await channel.declareQueue({ queue: 'full', arguments: args });
+    for (const queue of ['full', 'full', 'q']) send(channel, queue, queue);
+    await expect(channel.txCommit()).rejects.toMatchObject({
+      kind: 'precondition-failed',
+      message: 'partial tx completion',
+    });
+    expect([await core.drainBodies('full'), await core.drainBodies('q')]).toEqual([['full'], ['q']]);
+    send(channel, 'full', 'next');
+    await channel.txCommit();
+    expect(await core.drainBodies('full')).toEqual(['next']);
+  });
+
   it('what cannot be published is refused at once, so that a commit does not stop half way', async () => {
     expect(() => send(channel, 'q', '', { headers: { CC: 'no array' } })).toThrow(
       expect.objectContaining({ kind: 'precondition-failed' }),

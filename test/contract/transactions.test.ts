@@ -79,6 +79,18 @@ describe('B11: publishing', () => {
     expect([(await channel.next()).name, (await channel.next()).name]).toEqual(['basic.return', 'tx.commit-ok']);
   });
 
+  it('B11: a message that a full queue rejects makes the commit 406, not silence', async () => {
+    const channel = await broker.channel();
+    const queue = await channel.queue(broker.fresh('q'), { 'x-max-length': 1, 'x-overflow': 'reject-publish' });
+    await channel.call('tx.select');
+    channel.publish('', queue, 'one');
+    await channel.call('tx.commit');
+    channel.publish('', queue, 'too many');
+    expect(await channel.refused('tx.commit')).toEqual(
+      closesChannel(406, 'PRECONDITION_FAILED - partial tx completion', 'tx.commit'),
+    );
+  });
+
   it('B11: a missing exchange is told at once', async () => {
     const channel = await broker.channel();
     await channel.call('tx.select');
