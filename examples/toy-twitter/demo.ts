@@ -41,7 +41,7 @@ const LINES: readonly (readonly [who: string, text: string])[] = [
   ['ben', 'Closing the laptop now. Whatever you say will wait for me.'],
   ['carla', '<b>This is no HTML</b>, it is what I typed.'],
   ['romeo', 'Shall I hear more, or shall I speak at this?'],
-  ['ben', 'Back again, and nothing is lost. 🐇'],
+  ['ben', 'Back again, and nothing is lost.'],
 ];
 
 /** Lets them come in. */
