@@ -24,7 +24,7 @@ import { describeFrame, encodeFrame } from './frame-text.ts';
 import { headerId } from './header-names.ts';
 import { type HeartBeatPeer, startHeartBeats } from './heart-beat.ts';
 import { type FrameHandler, FrameInput } from './input.ts';
-import { type Login, logIn, VERSIONS_TEXT } from './login.ts';
+import { type Login, logIn, refusedVhost, VERSIONS_TEXT } from './login.ts';
 import { LF, NUL } from './octets.ts';
 import type { ResolvedOptions } from './options.ts';
 import { ProtocolError } from './protocol-error.ts';
@@ -117,6 +117,8 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
   onFrame(octets: Buffer, at: number, end: number): number {
     const head = HEAD;
     let receipt: string | undefined;
+    // Where a frame that is none would end nobody knows; it is the last one.
+    let next = end;
     try {
       if (!head.read(octets, at, end, this.#version)) {
         this.isAllowed(end - at);
@@ -125,7 +127,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
       if (head.find(RECEIPT) >= 0) receipt = head.text(RECEIPT);
       const bodyEnd = this.#findBodyEnd(head, octets, at, end);
       if (bodyEnd < 0) return at;
-      const next = bodyEnd + 1;
+      next = bodyEnd + 1;
       if (next - at > this.#frameBytesMax) {
         this.isAllowed(next - at, receipt);
         return next;
@@ -134,7 +136,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
       return this.#dispatch(head, bodyEnd, receipt) ? next : at;
     } catch (error) {
       this.#fail(error, receipt);
-      return end;
+      return next;
     }
   }
 
@@ -191,7 +193,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
     if (session === undefined) return this.#open(head);
     if (command === SEND) {
       // The frame is not taken before publishers may go on.
-      if (this.#isAlarmed || this.#isBehind) {
+      if ((this.#isAlarmed || this.#isBehind) && session.isPublish(head)) {
         this.#input.halt(Halt.publish);
         return false;
       }
@@ -250,7 +252,9 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
       onAlarms: (alarms: readonly Alarm[]) => this.#onAlarms(alarms),
       onFlow: (held: boolean) => this.#onFlow(held),
     };
-    const connection = await this.broker.connect(login.principal, login.vhost, events, peer);
+    const connection = await this.broker
+      .connect(login.principal, login.vhost, events, peer)
+      .catch((error: unknown) => Promise.reject(refusedVhost(error, login.vhost)));
     if (this.#state !== 'logging-in') return connection.close();
     this.#connection = connection;
     const sessionId = `session-${randomBytes(12).toString('base64url')}`;

@@ -6,10 +6,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Broker, BrokerError, type Credentials, type Principal } from '../../broker/port.ts';
 import { type PeerAddress, peerName } from '../gateway.ts';
 import type { Headers } from './declarations.ts';
-import { ReplyError } from './errors.ts';
+import { ReplyError, replyTo } from './errors.ts';
 import type { Version } from './escapes.ts';
 import { agreeIntervals, type Intervals, NO_INTERVALS } from './heart-beat.ts';
 import type { ResolvedOptions } from './options.ts';
+
+const ACCESS_REFUSED = 403;
+const NOT_ALLOWED = 530;
 
 /** Versions spoken, the best first. */
 const VERSIONS: readonly (readonly [string, Version])[] = [
@@ -68,12 +71,23 @@ export async function logIn(
   return {
     version,
     principal: await authenticate(broker, credentials, peer, options),
-    vhost: headers.get('host'),
+    vhost: headers.get('host') || undefined,
     // 1.0 knows no heart-beats: a line feed between frames may be more than its clients expect.
     intervals: version === 10 ? NO_INTERVALS : intervals,
     extensions: new Set(EXTENSIONS.filter((extension) => wanted.includes(extension))),
     clientId: headers.get('client-id'),
   };
+}
+
+/** The refusal of a connection whose user has proved who he is: in RabbitMQ's words, and why. */
+export function refusedVhost(error: unknown, vhost: string | undefined): unknown {
+  const reply = error instanceof BrokerError ? replyTo(error) : undefined;
+  if (reply === undefined || (reply.code !== NOT_ALLOWED && reply.code !== ACCESS_REFUSED)) return error;
+  // Many clients put the name of the server there, as the specification has it.
+  const hint =
+    vhost === undefined ? '' : " (the header 'host' names a virtual host; without it, it is the default one)";
+  const name = vhost === undefined ? '' : ` '${vhost}'`;
+  return new ReplyError('Bad CONNECT', `Virtual host${name} access denied: ${reply.detail}${hint}\n`, reply.code);
 }
 
 /** A login in the frame goes before the certificate, and that before the default user, as in RabbitMQ. */

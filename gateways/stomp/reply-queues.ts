@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import type { Channel, Connection } from '../../broker/port.ts';
 import { REPLY_QUEUE_PREFIX } from './properties.ts';
 import { Subscription, type SubscriptionHost } from './subscription.ts';
+import { SUBSCRIPTIONS_MAX, tooManySubscriptions } from './subscriptions.ts';
 import { requireDestination } from './targets.ts';
 
 const TEMP_QUEUE_PREFIX = '/temp-queue/';
@@ -45,7 +46,7 @@ export class ReplyQueues {
     return true;
   }
 
-  /** The address of the reply queue of `/temp-queue/NAME`, which need not be there yet. */
+  /** The address of the reply queue of `/temp-queue/NAME`, which need not be there yet. Throws ReplyError for one too many. */
   addressOf(replyTo: string): string {
     return REPLY_QUEUE_PREFIX + this.#queueOf(replyTo).queue;
   }
@@ -57,6 +58,8 @@ export class ReplyQueues {
   #queueOf(replyTo: string): ReplyQueue {
     let known = this.#queues.get(replyTo);
     if (known === undefined) {
+      // Names are remembered before their queues are there, also when what asks for them fails in the end.
+      if (this.#queues.size >= SUBSCRIPTIONS_MAX) throw tooManySubscriptions();
       known = { queue: QUEUE_PREFIX + randomBytes(16).toString('base64url'), isOpen: false };
       this.#queues.set(replyTo, known);
     }

@@ -154,6 +154,11 @@ export class Session implements SubscriptionHost {
 
   // ---- SEND
 
+  /** Whether a SEND brings a message, rather than a change of the configuration. Throws ReplyError. */
+  isPublish(head: FrameHead): boolean {
+    return this.#targetOf(head).destination.kind !== 'warren';
+  }
+
   /** A SEND whose body ends at `bodyEnd`. Throws and rejects with what is to be told to the peer. */
   onSend(head: FrameHead, bodyEnd: number, receipt: string | undefined): Promise<void> | void {
     const target = this.#targetOf(head);
@@ -221,6 +226,9 @@ export class Session implements SubscriptionHost {
         'Unknown destination',
         '/warren/ is for clients that CONNECT with accept-extensions:warren.admin',
       );
+    }
+    if (head.find(TRANSACTION) >= 0) {
+      throw new ReplyError('Bad transaction', 'a change of the configuration cannot be part of a transaction');
     }
     const context = { broker: this.#host.broker, connection: this.#connection, channel: this.#publisher.channel };
     const results = await administer(target.destination.name, context, head.table());
@@ -302,7 +310,16 @@ export class Session implements SubscriptionHost {
   async #commit(name: string): Promise<void> {
     const { publications, settlements } = this.#transactions.end(name);
     await this.#publisher.publishTogether(publications);
-    for (const settlement of settlements) this.#settle(settlement);
+    const failures: unknown[] = [];
+    for (const settlement of settlements) {
+      try {
+        this.#settle(settlement);
+      } catch (error) {
+        // One that was settled twice, or whose subscription is gone, is no reason to keep the others waiting.
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Everything owed is said, and exclusive queues are gone, before the receipt. */
@@ -405,6 +422,7 @@ export class Session implements SubscriptionHost {
     });
     // A timeout has put back what was unacked.
     if (reason === 'timeout') this.#subscriptions.close(subscription);
+    else this.#subscriptions.closeIfSettled(subscription);
   }
 
   /** Resolves when no receipt is owed any more. */

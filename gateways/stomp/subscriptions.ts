@@ -6,6 +6,11 @@ import type { Subscription } from './subscription.ts';
 /** Subscriptions that a connection may have, those to its reply queues among them. */
 export const SUBSCRIPTIONS_MAX = 4096;
 
+/** The refusal of one more. */
+export function tooManySubscriptions(): ReplyError {
+  return new ReplyError('Too many subscriptions', `a connection may have ${SUBSCRIPTIONS_MAX}`);
+}
+
 export class Subscriptions {
   /** By id, or without one by destination; those that have ended too, as long as something of theirs is unacked. */
   readonly #byId = new Map<string, Subscription>();
@@ -15,8 +20,7 @@ export class Subscriptions {
 
   /** Throws ReplyError when there are as many as there may be. */
   requireRoom(): void {
-    if (this.#byTagPrefix.size < SUBSCRIPTIONS_MAX) return;
-    throw new ReplyError('Too many subscriptions', `a connection may have ${SUBSCRIPTIONS_MAX}`);
+    if (this.#byTagPrefix.size >= SUBSCRIPTIONS_MAX) throw tooManySubscriptions();
   }
 
   get(id: string): Subscription | undefined {

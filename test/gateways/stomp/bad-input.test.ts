@@ -144,6 +144,18 @@ it('more subscriptions than there may be are refused, reply queues among them', 
   }
 });
 
+it('more reply addresses than there may be are refused, though nothing comes of the messages that ask for them', async () => {
+  const client = await scene.connect({ 'accept-extensions': 'warren.soft-error' });
+  const send = { destination: '/topic/x', priority: 'none' };
+  for (let count = 0; count < SUBSCRIPTIONS_MAX; count += 1) {
+    client.send('SEND', { ...send, 'reply-to': `/temp-queue/${count}`, receipt: 'failed' });
+  }
+  const frames = await client.take(SUBSCRIPTIONS_MAX);
+  expect(frames.filter(({ command }) => command !== 'RECEIPT')).toEqual([]);
+  const refusal = await client.call('SEND', { ...send, 'reply-to': '/temp-queue/more' });
+  expect(refusal.headers.message).toBe(`a connection may have ${SUBSCRIPTIONS_MAX}`);
+});
+
 describe('a peer that does not do his part', () => {
   it('after an ERROR is cut off when he does not end his side', async () => {
     const client = await scene.connect();

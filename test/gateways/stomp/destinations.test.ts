@@ -36,13 +36,21 @@ describe('CONNECT', () => {
 
   it.each([
     ['a wrong passcode', { passcode: 'wrong' }, 'Bad CONNECT'],
-    ['an unknown virtual host', { host: 'nowhere' }, 'not_allowed'],
+    ['an unknown virtual host', { host: 'nowhere' }, 'Bad CONNECT'],
     ['heart-beats that are none', { 'heart-beat': 'often' }, 'Bad CONNECT'],
   ])('%s is refused', async (_what, headers, message) => {
     const client = await scene.dial();
     const answer = await client.login(headers);
     expect([answer.command, answer.headers.message]).toEqual(['ERROR', message]);
     await client.end();
+  });
+
+  it('who names the server as host is told what host means; an empty one is the default', async () => {
+    const { body } = await (await scene.dial()).login({ host: 'localhost' });
+    expect(body).toMatch(
+      /^Virtual host 'localhost' access denied: .*vhost localhost not found .*header 'host' names a/,
+    );
+    expect((await (await scene.dial()).login({ host: '' })).command).toBe('CONNECTED');
   });
 
   it('no login is refused where there is no default user', async () => {

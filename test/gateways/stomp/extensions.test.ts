@@ -1,5 +1,6 @@
 /** What STOMP has not got by itself: configuring the broker, and errors that cost no session. docs/protocols/stomp.md */
 import { describe, expect, it } from 'vitest';
+import { stompFrame } from '../../support/raw-stomp.ts';
 import { useStomp } from './scene.ts';
 
 const scene = useStomp();
@@ -31,6 +32,25 @@ describe('negotiation', () => {
 });
 
 describe('warren.admin', () => {
+  it('has no place in a transaction', async () => {
+    const client = await scene.connect(ADMIN);
+    await client.call('BEGIN', { transaction: 't' });
+    const declare = { destination: '/warren/declare', kind: 'queue', name: 'adm.tx', transaction: 't' };
+    const answer = await client.call('SEND', declare);
+    expect(answer.headers).toMatchObject({ code: '400', message: expect.stringContaining('transaction') });
+    expect(await scene.ready('adm.tx')).toBeUndefined();
+  });
+
+  it('goes on under an alarm, when a purge may be what helps', async () => {
+    const client = await scene.connect(ADMIN);
+    const name = scene.fresh('full');
+    await client.call('SEND', { destination: `/queue/${name}` }, 'x');
+    await scene.broker.administration.setAlarm('memory', true);
+    const purged = await client.call('SEND', { destination: '/warren/purge', name });
+    await scene.broker.administration.setAlarm('memory', false);
+    expect(purged.headers['message-count']).toBe('1');
+  });
+
   it('declares, binds, purges and deletes', async () => {
     const client = await scene.connect(ADMIN);
     const exchange = { destination: '/warren/declare', kind: 'exchange', name: 'adm.x', type: 'topic', durable: false };
@@ -145,6 +165,23 @@ describe('warren.soft-error', () => {
     const client = await scene.connect(ADMIN);
     expect((await client.call(command, headers)).headers).toMatchObject({ status: 'error', code });
     expect((await client.call('SEND', { destination: '/topic/x' })).headers.status).toBeUndefined();
+  });
+
+  it('a frame that fails costs none of those that came with it', async () => {
+    const client = await scene.connect(ADMIN);
+    const queue = scene.fresh('together');
+    const fails = [
+      stompFrame('SEND', { destination: '/nowhere', receipt: 'a' }, 'at once'),
+      stompFrame('SEND', { destination: '/exchange/none/k', receipt: 'b' }, 'by the broker'),
+      stompFrame('ACK', { id: 'none', receipt: 'c' }),
+      stompFrame('SUBSCRIBE', { id: 1, destination: '/amq/queue/none', receipt: 'd' }),
+    ];
+    const taken = stompFrame('SEND', { destination: `/queue/${queue}` }, 'taken');
+    client.write(Buffer.concat(fails.flatMap((frame) => [frame, taken])));
+    const answers = (await client.take(fails.length)).map(({ headers }) => [headers['receipt-id'], headers.status]);
+    expect(answers).toEqual([...'abcd'].map((receipt) => [receipt, 'error']));
+    await client.call('BEGIN', { transaction: 't' });
+    expect(await scene.ready(queue)).toBe(fails.length);
   });
 
   it('a subscription that failed leaves nothing behind', async () => {

@@ -1,5 +1,6 @@
 /** What a session does: acks, transactions, subscriptions, receipts, its end. */
 import { describe, expect, it } from 'vitest';
+import { SUBSCRIPTIONS_MAX } from '../../../gateways/stomp/subscriptions.ts';
 import { eventually } from '../../support/eventually.ts';
 import { stompFrame } from '../../support/raw-stomp.ts';
 import { useStomp } from './scene.ts';
@@ -147,6 +148,37 @@ describe('transactions', () => {
     expect(await scene.ready(queue)).toBe(0);
   });
 
+  it('when a full queue refuses one of its messages, COMMIT says so, and nothing is acked', async () => {
+    const [full, queue] = [scene.fresh('full'), scene.fresh('tx')];
+    const args = { 'x-max-length': 1, 'x-overflow': 'reject-publish' };
+    await scene.program.openChannel().declareQueue({ queue: full, durable: true, arguments: args });
+    const client = await scene.connect();
+    await client.call('SUBSCRIBE', { id: 1, destination: `/queue/${queue}`, ack: 'client' });
+    await client.call('SEND', { destination: `/queue/${queue}` }, 'to be moved');
+    const { headers } = await client.next();
+    await client.call('BEGIN', { transaction: 't' });
+    for (let sent = 0; sent < 2; sent += 1) client.send('SEND', { destination: `/queue/${full}`, transaction: 't' });
+    client.send('ACK', { id: headers.ack ?? '', transaction: 't' });
+    client.send('COMMIT', { transaction: 't', receipt: 'committed' });
+    expect(await client.next()).toMatchObject({
+      command: 'ERROR',
+      headers: { message: 'precondition_failed', 'receipt-id': 'committed' },
+    });
+    await eventually(async () => expect([await scene.ready(full), await scene.ready(queue)]).toEqual([1, 1]));
+  });
+
+  it('an ack that comes twice in one is an error, and the others count', async () => {
+    const queue = scene.fresh('tx');
+    const client = await scene.connect({ 'accept-extensions': 'warren.soft-error' });
+    await client.call('SUBSCRIBE', { id: 1, destination: `/queue/${queue}`, ack: 'client-individual' });
+    for (let sent = 0; sent < 3; sent += 1) client.send('SEND', { destination: `/queue/${queue}` });
+    const acks = (await client.take(3)).map(({ headers }) => headers.ack ?? '');
+    await client.call('BEGIN', { transaction: 't' });
+    for (const index of [0, 0, 1]) client.send('ACK', { id: acks[index] ?? '', transaction: 't' });
+    expect((await client.call('COMMIT', { transaction: 't' })).headers).toMatchObject({ status: 'error', code: '406' });
+    expect(await scene.unacked(queue)).toBe(1);
+  });
+
   it.each([
     ['BEGIN', {}, 'Missing Header'],
     ['COMMIT', { transaction: 'none' }, 'Bad transaction'],
@@ -243,6 +275,41 @@ describe('subscriptions', () => {
     const answer = await client.next();
     expect([answer.command, answer.headers.message]).toEqual(['ERROR', 'Server cancelled subscription']);
     await client.end();
+  });
+});
+
+describe('a subscription that the server ends', () => {
+  const EVENTS = { id: 'events', destination: '/warren/events' };
+
+  it('with events is told there, and makes room for others', async () => {
+    const queue = scene.fresh('ended');
+    const channel = scene.program.openChannel();
+    await channel.declareQueue({ queue });
+    const client = await scene.connect({ 'accept-extensions': 'warren.soft-error' });
+    await client.call('SUBSCRIBE', EVENTS);
+    const destination = `/amq/queue/${queue}`;
+    const all = Array.from({ length: SUBSCRIPTIONS_MAX }, (_, id) => stompFrame('SUBSCRIBE', { id, destination }));
+    client.write(Buffer.concat(all));
+    const refused = await client.call('SUBSCRIBE', { id: 'more', destination });
+    expect(refused.headers.status).toBe('error');
+    await channel.deleteQueue(queue);
+    const events = await client.take(SUBSCRIPTIONS_MAX);
+    expect(events.every(({ headers }) => headers.reason === 'queue-deleted')).toBe(true);
+    const other = { id: 'more', destination: `/queue/${queue}` };
+    expect((await client.call('SUBSCRIBE', other)).headers.status).toBeUndefined();
+  });
+
+  it('what it holds can still be acked, and then it is forgotten', async () => {
+    const queue = scene.fresh('ended');
+    const client = await scene.connect({ 'accept-extensions': 'warren.soft-error' });
+    await client.call('SUBSCRIBE', EVENTS);
+    await client.call('SUBSCRIBE', { id: 1, destination: `/queue/${queue}`, ack: 'client' });
+    await client.call('SEND', { destination: `/queue/${queue}` });
+    const { headers } = await client.next();
+    await scene.program.openChannel().deleteQueue(queue);
+    expect((await client.next()).headers.event).toBe('subscription-cancelled');
+    expect((await client.call('ACK', { id: headers.ack ?? '' })).headers.status).toBeUndefined();
+    expect((await client.call('ACK', { id: headers.ack ?? '' })).headers.code).toBe('404');
   });
 });
 
