@@ -13,7 +13,7 @@ import { builtVictims, forkedVictims } from '../../support/crash/victim.ts';
 type Mode = (dataDir: string) => Pick<CrashRunOptions, 'victims' | 'startKills' | 'loadMsMax' | 'stops'>;
 
 /** Segments of 64 KiB, cleaned from the second on, and nearly nothing of a backlog in memory. */
-const SMALL_PAGES = { pageMessages: 32, pageBytes: 16_384, readAheadMessages: 16, frontMessagesMin: 8 };
+const SMALL_PAGES = { pageMessages: 32, pageBytes: 16_384, readAheadMessages: 16, frontBytesMin: 8192 };
 const SMALL = { segmentBytes: 65_536, cleanSegmentsMin: 2, residentBytesMax: 20_000, reserveBytes: 65_536 };
 
 const MODES: Readonly<Record<string, Mode>> = {

@@ -6,6 +6,7 @@ import { afterAll, expect } from 'vitest';
 import { createBrokerOn, StoreWatch } from '../../../broker/broker.ts';
 import { createMessage, type MessageProperties } from '../../../broker/message.ts';
 import type { Broker, Channel, Connection } from '../../../broker/port.ts';
+import { RESERVE_FILE } from '../../../broker/storage/data-folder.ts';
 import { decodeMark, MARK_FILE } from '../../../broker/storage/mark.ts';
 import { openStore, type StoreOptions } from '../../../broker/storage/open-store.ts';
 import type { StoreEvent } from '../../../broker/store.ts';
@@ -186,11 +187,14 @@ export async function contentsOf(broker: Broker): Promise<Contents> {
   return { definitions, messages };
 }
 
-/** Every file below a folder with its octets; sockets are somebody else's. */
+const RESERVE_SHOWN_MAX = 100_000;
+
+/** Every file below a folder with its octets; sockets are somebody else's, and a reserve of full size says nothing. */
 export function octetsOf(folder: string): Map<string, Buffer> {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   return new Map(
     files
+      .filter(({ name }) => name !== RESERVE_FILE || statSync(join(folder, name)).size < RESERVE_SHOWN_MAX)
       .map((entry) => join(entry.parentPath, entry.name))
       .sort()
       .map((path) => [relative(folder, path), readFileSync(path)]),
