@@ -101,6 +101,8 @@ export class ReversedHttp1 implements ReversedConnection {
       return;
     }
     outgoing.on('response', (response) => {
+      // `node:http` takes an answer to HEAD without a length for one that lasts until the connection ends.
+      if (head.method === 'HEAD' && staysOpen(response)) outgoing.shouldKeepAlive = true;
       // Nothing more can be asked on a connection that ends with this answer.
       if (!outgoing.shouldKeepAlive) this.#crew?.leave(this);
       this.#onResponse(errand, response);
@@ -147,6 +149,11 @@ export class ReversedHttp1 implements ReversedConnection {
       if (!errand.settled && this.#errand === errand) this.#socket.destroy();
     }, this.#options.closeTimeoutMs).unref();
   }
+}
+
+/** Does a response without a body leave its connection open? [RFC 9112 §9.3] */
+function staysOpen({ headers, httpVersion }: IncomingMessage): boolean {
+  return httpVersion === '1.1' && !/(?:^|,)\s*close\s*(?:,|$)/i.test(headers.connection ?? '');
 }
 
 /** What `node:http` reads it does not always write: such a request is nobody's defect but its sender's. */

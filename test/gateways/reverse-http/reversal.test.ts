@@ -131,6 +131,18 @@ describe('PTTH/1.0', () => {
     await eventually(async () => expect(await slots()).toBe(0));
   });
 
+  it('goes on after an answer to HEAD that tells no length', async () => {
+    const { socket } = await turnRound(scene, '/reversehttp/foo', { Upgrade: 'PTTH/1.0' });
+    socket.on('data', (octets: Buffer) => {
+      const isHead = octets.toString().startsWith('HEAD');
+      socket.write(`HTTP/1.1 200 OK\r\nX: y\r\n${isHead ? '' : 'Content-Length: 4\r\n'}\r\n${isHead ? '' : 'fine'}`);
+    });
+    for (let count = 0; count < 3; count += 1) {
+      expect((await scene.fetch('/http/foo/', { method: 'HEAD' })).headers.get('x')).toBe('y');
+      expect(await (await scene.fetch('/http/foo/')).text()).toBe('fine');
+    }
+  });
+
   it('ends the connection of an application that speaks before it is asked', async () => {
     const { socket } = await turnRound(scene, '/reversehttp/foo', { Upgrade: 'PTTH/1.0' });
     await eventually(async () => expect(await slots()).toBe(1));
