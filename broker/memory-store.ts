@@ -11,6 +11,7 @@ export function memoryStore(): Store {
     durable: false,
     batch: 0,
     residentBytes: 0,
+    pagingCount: 0,
     residentBytesMax: Number.POSITIVE_INFINITY,
     definitions: () => [],
     define: nothing,

@@ -121,13 +121,13 @@ export interface SyncWaiter {
 
 /** How a list of ready messages is divided between memory and disk. */
 export interface PagingLimits {
-  /** Most messages of one page, and octets of bodies after which it is full. */
+  /** Most messages of one page, and octets that they take in memory after which it is full. */
   readonly pageMessages: number;
   readonly pageBytes: number;
-  /** The next page is read when fewer messages than this are left in front of it. */
+  /** The next page is read when fewer messages than this are left in front of it, and half a page of octets. */
   readonly readAheadMessages: number;
-  /** So many messages go next from memory before anything is paged out, however full the memory is. */
-  readonly frontMessagesMin: number;
+  /** Octets that go next from memory before anything is paged out, however full the memory is. */
+  readonly frontBytesMin: number;
 }
 
 /** What `Store.paging` is where it says nothing else. */
@@ -135,7 +135,7 @@ export const PAGING: PagingLimits = {
   pageMessages: 2048,
   pageBytes: 1024 * 1024,
   readAheadMessages: 1024,
-  frontMessagesMin: 256,
+  frontBytesMin: 16 * 1024,
 };
 
 export interface Store {
@@ -143,8 +143,9 @@ export interface Store {
   readonly durable: boolean;
   /** Number of the commit that is being gathered. What is told now is synced with it, or before. */
   readonly batch: number;
-  /** Octets that the bodies of ready messages take in memory; kept by the queues. */
+  /** Octets that ready messages take in memory, and how many lists have some on disk; kept by the lists. */
   residentBytes: number;
+  pagingCount: number;
   /** Above this, ready messages that are not the next to go are to be paged out. */
   readonly residentBytesMax: number;
   /** Default `PAGING`. */

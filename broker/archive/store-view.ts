@@ -18,6 +18,7 @@ import {
 export class StoreView implements Store {
   readonly durable = true;
   residentBytes = 0;
+  pagingCount = 0;
   readonly #store: Store;
   readonly #found: ReadonlyMap<DefinitionKind, readonly Definition[]>;
   readonly #restored = new Map<number, RestoredHolder>();

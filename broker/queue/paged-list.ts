@@ -39,8 +39,12 @@ export interface PagedListHost {
 
 /** What a message in memory takes beside its body, about: its objects and their share of slabs; octets. */
 const MESSAGE_OVERHEAD_BYTES = 512;
-/** Of a page: how much more comes before a tail is looked at again that was not all written. */
-const RETRY_SHARE = 1 / 8;
+/**
+ * Lists that have messages on disk share the memory between them: each makes its pages, and keeps in front, no more than
+ * one part in so many of its share, but at least so many octets.
+ */
+const SHARE_PARTS = 8;
+const SHARE_BYTES_MIN = 16 * 1024;
 
 /** A page in its place in the list, due when the first of its messages expires. */
 class Leaf implements Timed {
@@ -70,9 +74,12 @@ export class PagedList {
   #tail: QueuedMessage[] = [];
   #tailBytes = 0;
   #tailGone = 0;
-  /** The tail is looked at when it has so many messages or octets. */
-  #lookMessages = 0;
-  #lookBytes = 0;
+  /** What the front takes in memory. */
+  #frontBytes = 0;
+  /** The tail makes a page that has not been written yet. */
+  #awaitsWrite = false;
+  /** It counts in `Store.pagingCount`. */
+  #isCounted = false;
   /** The page that is on its way to the front. */
   #loading: Page | undefined;
   #sweeping: Deadlines<Leaf> | undefined;
@@ -81,7 +88,6 @@ export class PagedList {
     this.#host = host;
     this.#store = host.store;
     this.#limits = host.store.paging ?? PAGING;
-    this.#resetLook();
   }
 
   /** True when messages are there and none is in memory: `shift` will have one after `onReady`. */
@@ -97,28 +103,54 @@ export class PagedList {
     return this.#tail.length > 0 || this.#pageCount > 0;
   }
 
+  /** Octets that this list may have in a page, and in front before it pages out. */
+  get #shareBytes(): number {
+    const { residentBytesMax, pagingCount } = this.#store;
+    return Math.max(SHARE_BYTES_MIN, residentBytesMax / (SHARE_PARTS * Math.max(1, pagingCount)));
+  }
+
+  get #pageBytes(): number {
+    return Math.min(this.#limits.pageBytes, this.#shareBytes);
+  }
+
+  #count(): void {
+    if (this.#isCounted === this.#isPaging) return;
+    this.#isCounted = !this.#isCounted;
+    this.#store.pagingCount += this.#isCounted ? 1 : -1;
+  }
+
   /** Adds a message whose position is above all others'. */
   push(queued: QueuedMessage): void {
     this.size++;
-    this.#store.residentBytes += costOf(queued.message);
-    if (!this.#isPaging && !this.#isCrowded) this.#front.push(queued);
-    else this.#append(queued);
+    const cost = costOf(queued.message);
+    this.#store.residentBytes += cost;
+    if (this.#isPaging || this.#isCrowded) this.#append(queued, cost);
+    else {
+      this.#frontBytes += cost;
+      this.#front.push(queued);
+    }
   }
 
   get #isCrowded(): boolean {
+    const { residentBytes, residentBytesMax } = this.#store;
     return (
-      this.#store.residentBytes > this.#store.residentBytesMax && this.#front.size >= this.#limits.frontMessagesMin
+      residentBytes > residentBytesMax && this.#frontBytes >= Math.min(this.#limits.frontBytesMin, this.#shareBytes)
     );
   }
 
-  #append(queued: QueuedMessage): void {
+  #append(queued: QueuedMessage, cost: number): void {
     if (queued.record === undefined) this.#store.admit(queued, queued.message, false);
     this.#tail.push(queued);
-    this.#tailBytes += queued.message.bodyBytes;
-    if (this.#tail.length >= this.#lookMessages || this.#tailBytes >= this.#lookBytes) this.#pageOut();
+    this.#tailBytes += cost;
+    this.#count();
+    if (this.#hasPage && !this.#awaitsWrite) this.#pageOut();
   }
 
-  /** Pages out what has been written, from the oldest on. */
+  get #hasPage(): boolean {
+    return this.#tail.length >= this.#limits.pageMessages || this.#tailBytes >= this.#pageBytes;
+  }
+
+  /** Pages out what has been written, from the oldest on; what makes a page and has not been, later. */
   #pageOut(): void {
     const tail = this.#tail;
     let start = 0;
@@ -130,23 +162,27 @@ export class PagedList {
     }
     if (start > 0) {
       this.#tail = tail.slice(start);
-      this.#tailBytes = this.#tail.reduce((sum, { message }) => sum + message.bodyBytes, 0);
+      this.#tailBytes = this.#tail.reduce((sum, queued) => sum + liveCostOf(queued), 0);
     }
-    const { pageMessages, pageBytes } = this.#limits;
-    this.#lookMessages = Math.max(pageMessages, this.#tail.length + pageMessages * RETRY_SHARE);
-    this.#lookBytes = Math.max(pageBytes, this.#tailBytes + pageBytes * RETRY_SHARE);
+    if (!this.#hasPage || this.#awaitsWrite) return;
+    this.#awaitsWrite = true;
+    this.#store.whenSynced({
+      onSynced: () => {
+        this.#awaitsWrite = false;
+        this.#pageOut();
+      },
+    });
   }
 
   /** Where the page ends that begins at `start` in the tail; undefined when it is not full or not written yet. */
   #pageEnd(start: number): number | undefined {
-    const { pageMessages, pageBytes } = this.#limits;
+    const { pageMessages } = this.#limits;
+    const pageBytes = this.#pageBytes;
     let bytes = 0;
     for (let end = start; end < this.#tail.length; end++) {
       const queued = this.#tail[end] as QueuedMessage;
-      if (queued.place !== Place.gone) {
-        if (queued.record?.written !== true) return undefined;
-        bytes += queued.message.bodyBytes;
-      }
+      if (queued.place !== Place.gone && queued.record?.written !== true) return undefined;
+      bytes += liveCostOf(queued);
       if (end - start + 1 === pageMessages || bytes >= pageBytes) return end + 1;
     }
     return undefined;
@@ -179,29 +215,38 @@ export class PagedList {
   adopt(page: Page): void {
     this.size += page.count;
     this.#addLeaf(page);
+    this.#count();
   }
 
   /** Puts a message back to the place that its position gives it. */
   putBack(queued: QueuedMessage): void {
     this.size++;
-    this.#store.residentBytes += costOf(queued.message);
+    const cost = costOf(queued.message);
+    this.#store.residentBytes += cost;
+    this.#frontBytes += cost;
     this.#front.putBack(queued);
   }
 
   /** Takes the message with the lowest position; undefined also when it has to be read first (see `waits`). */
   shift(): QueuedMessage | undefined {
-    if (this.#front.size < this.#limits.readAheadMessages && this.#pageCount > 0) this.#readAhead();
+    if (this.#pageCount > 0) this.#readAhead();
     else if (this.#front.size === 0 && this.#tail.length > 0) this.#takeTail();
     const queued = this.#front.shift();
     if (queued === undefined) return undefined;
     this.size--;
-    this.#store.residentBytes -= costOf(queued.message);
+    const cost = costOf(queued.message);
+    this.#frontBytes -= cost;
+    this.#store.residentBytes -= cost;
     return queued;
   }
 
   /** No page is left: what came last goes next. */
   #takeTail(): void {
-    for (const queued of this.#tail) if (queued.place !== Place.gone) this.#front.push(queued);
+    for (const queued of this.#tail) {
+      if (queued.place === Place.gone) continue;
+      this.#frontBytes += costOf(queued.message);
+      this.#front.push(queued);
+    }
     this.#dropTail();
   }
 
@@ -209,16 +254,12 @@ export class PagedList {
     this.#tail = [];
     this.#tailBytes = 0;
     this.#tailGone = 0;
-    this.#resetLook();
+    this.#count();
   }
 
-  /** The tail is looked at next when it makes a page. */
-  #resetLook(): void {
-    this.#lookMessages = this.#limits.pageMessages;
-    this.#lookBytes = this.#limits.pageBytes;
-  }
-
+  /** Reads the next page when little is left in front of it. */
   #readAhead(): void {
+    if (this.#front.size >= this.#limits.readAheadMessages || this.#frontBytes >= this.#pageBytes / 2) return;
     const leaf = this.#leaves[this.#first];
     if (this.#loading !== undefined || leaf === undefined || leaf.isSwept) return;
     this.#first++;
@@ -240,9 +281,12 @@ export class PagedList {
     const loaded = restored.map((each) => this.#host.restored(each));
     for (const queued of loaded) {
       bodyBytes += queued.message.bodyBytes;
-      this.#store.residentBytes += costOf(queued.message);
+      const cost = costOf(queued.message);
+      this.#store.residentBytes += cost;
+      this.#frontBytes += cost;
       this.#front.append(queued);
     }
+    this.#count();
     // Only now, because one that has expired leaves again at once.
     for (const queued of loaded) this.#host.onLoaded(queued);
     this.#lose(page.count - restored.length, page.bodyBytes - bodyBytes);
@@ -267,6 +311,7 @@ export class PagedList {
       const leaves = left.map((page) => new Leaf(page));
       this.#leaves.splice(index, 1, ...leaves);
       for (const each of leaves) this.#watch(each);
+      this.#count();
       this.size -= expired.length;
       for (const queued of expired) this.#host.onExpired(queued);
       this.#lose(leaf.page.count - all.length, leaf.page.bodyBytes - bodyBytesOf(all));
@@ -275,11 +320,15 @@ export class PagedList {
 
   /** Takes a message in memory out of the middle; it must be in the list and is marked `gone`. */
   remove(queued: QueuedMessage): void {
-    this.#store.residentBytes -= costOf(queued.message);
+    const cost = costOf(queued.message);
+    this.#store.residentBytes -= cost;
     this.size--;
     const [oldest] = this.#tail;
-    if (oldest === undefined || queued.position < oldest.position) this.#front.remove(queued);
-    else {
+    if (oldest === undefined || queued.position < oldest.position) {
+      this.#frontBytes -= cost;
+      this.#front.remove(queued);
+    } else {
+      this.#tailBytes -= cost;
       queued.place = Place.gone;
       this.#tailGone++;
       if (this.#tailGone === this.#tail.length) this.#dropTail();
@@ -299,16 +348,21 @@ export class PagedList {
 
   /** Lets go of everything and ends no custody: the process ends. */
   stop(): void {
-    this.#dropTail();
     this.#leaves = [];
     this.#first = 0;
     this.#loading = undefined;
     this.#sweeping?.clear();
+    this.#frontBytes = 0;
+    this.#dropTail();
   }
 }
 
 function costOf(message: Message): number {
   return message.bodyBytes + MESSAGE_OVERHEAD_BYTES;
+}
+
+function liveCostOf({ place, message }: QueuedMessage): number {
+  return place === Place.gone ? 0 : costOf(message);
 }
 
 function bodyBytesOf(messages: readonly QueuedMessage[]): number {

@@ -23,7 +23,7 @@ import type {
 } from '../store.ts';
 import { Batch, type Moved } from './batch.ts';
 import type { Cleaner } from './cleaner.ts';
-import type { Commits } from './commits.ts';
+import type { BatchSource, Commits } from './commits.ts';
 import { definitionMade } from './definition-table.ts';
 import type { LogRecord } from './log-record.ts';
 import type { LogState } from './log-state.ts';
@@ -70,6 +70,7 @@ export interface LogStoreOptions {
 export class LogStore implements Store {
   readonly durable = true;
   residentBytes = 0;
+  pagingCount = 0;
   readonly residentBytesMax: number;
   readonly #options: LogStoreOptions;
   readonly #state: LogState;
@@ -321,8 +322,21 @@ export class LogStore implements Store {
     const batch = this.#sealed.shift();
     assert(batch !== undefined, 'there is a batch');
     if (batch.isEmpty) this.#finish(batch);
-    else this.#commits.begin(batch, () => this.#finish(batch));
+    else this.#commits.begin(batch, this.#source);
   }
+
+  readonly #source: BatchSource = {
+    onDone: (batch) => this.#finish(batch),
+    next: ({ bytes }) => {
+      if (this.#sealed.length === 0) {
+        if (this.#open.isEmpty) return undefined;
+        this.#seal();
+      }
+      const next = this.#sealed[0];
+      if (next === undefined || next.hasCheckpoint || bytes + next.bytes > TURN_BYTES_MAX) return undefined;
+      return this.#sealed.shift();
+    },
+  };
 
   #finish(batch: Batch): void {
     this.#lastSynced = batch.number;

@@ -14,7 +14,7 @@ import { eventually } from '../support/eventually.ts';
 import { FaultyFiles } from '../support/faulty-files.ts';
 import { runs } from '../support/runs.ts';
 
-const PAGING: PagingLimits = { pageMessages: 4, pageBytes: 200, readAheadMessages: 2, frontMessagesMin: 3 };
+const PAGING: PagingLimits = { pageMessages: 4, pageBytes: 1800, readAheadMessages: 2, frontBytesMin: 1600 };
 const QUEUE = 'q';
 const MAX_PRIORITY = 2;
 
@@ -199,6 +199,32 @@ describe('a queue on disk', () => {
     paging.publish('last', 0);
     // Each counts with what it takes beside its body, about half a kilobyte.
     expect(paging.store.residentBytes).toBeLessThan(40 * 600);
+  });
+
+  it('lets go of a burst when it has been written, though nothing comes after it', async () => {
+    const paging = await start();
+    for (let index = 0; index < 100; index++) paging.publish('x'.repeat(5000), 0, index % 2 === 0);
+    expect(paging.store.residentBytes).toBeGreaterThan(500_000);
+    await eventually(() => expect(paging.store.residentBytes).toBeLessThan(20_000));
+  });
+
+  it('shares the memory with the other queues that have messages on disk', async () => {
+    const paging = await start();
+    const budget = 1024 * 1024;
+    Object.assign(paging.store, { residentBytesMax: budget, paging: undefined });
+    const queues = Array.from({ length: 50 }, (_, index) => `q${index}`);
+    for (const queue of queues) await paging.channel.declareQueue({ queue, durable: true });
+    for (let index = 0; index < 20; index++) {
+      for (const routingKey of queues) {
+        const properties = { deliveryMode: 2 };
+        paging.channel.publish(createMessage({ routingKey, body: 'x'.repeat(10_000), properties }));
+      }
+    }
+    // Of the ten megabytes, each queue keeps what is not a page yet, and a little in front.
+    await eventually(() => expect(paging.store.residentBytes).toBeLessThan(2.5 * budget));
+    expect(paging.store.pagingCount).toBe(50);
+    for (const queue of queues) await paging.channel.purgeQueue(queue);
+    expect([paging.store.residentBytes, paging.store.pagingCount]).toEqual([0, 0]);
   });
 
   it('delivers all of it in order to a consumer that comes later', async () => {

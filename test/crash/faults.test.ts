@@ -15,7 +15,7 @@ import { FaultyFiles } from '../support/faulty-files.ts';
 const DATA_DIR = '/data';
 const PERSISTENT = { persistent: true };
 /** So that a short backlog has several pages. */
-const SMALL_PAGES = { pageMessages: 32, pageBytes: 16_384, readAheadMessages: 16, frontMessagesMin: 8 };
+const SMALL_PAGES = { pageMessages: 32, pageBytes: 16_384, readAheadMessages: 16, frontBytesMin: 8192 };
 /** A failed write is tried again after a second. */
 const MENDED = { timeoutMs: 10_000 };
 const LOG = /\/data\/log\//;
