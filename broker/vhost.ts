@@ -70,6 +70,10 @@ export class VirtualHost implements QueueHost {
     this.router = new Router(this, context.clock, context.observers, this.replies, context.store);
     for (const { name, type, internal } of PREDECLARED_EXCHANGES) {
       this.#addExchange({ name, type, durable: true, autoDelete: false, internal, arguments: EMPTY_TABLE });
+      // The default exchange is no secret to anybody.
+      if (name !== '' && this.observers.watched) {
+        this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name });
+      }
     }
   }
 
