@@ -7,13 +7,13 @@
  * behind an exchange whom he would want to keep from knowing.
  */
 
-import { type Element, element } from './element.ts';
+import { type Element, EXPANSION_MAX, element } from './element.ts';
 import type { Inbox } from './inbox.ts';
 import { bareText, formatJid, type Jid, parseJid } from './jid.ts';
 import { AMQP, CARBONS, CLIENT, FORWARD, ROSTER } from './namespaces.ts';
 import { itemElement, type Roster, type RosterItem } from './roster.ts';
 import { Session, type SessionHost, type SessionStream } from './session.ts';
-import { resultReply, StanzaError } from './stanza-error.ts';
+import { errorReply, resultReply, StanzaError } from './stanza-error.ts';
 import type { Settlement, StanzaRouter } from './stanza-router.ts';
 import type { StreamError } from './stream-error.ts';
 import { parseElement } from './stream-parser.ts';
@@ -226,7 +226,7 @@ export class Account implements SessionHost {
   receive(stanza: Element, to: Jid, from: Jid, settlement?: Settlement): Promise<void> | void {
     const session = to.resource === '' ? undefined : this.#sessions.get(to.resource);
     if (session !== undefined && !isSubscription(stanza)) {
-      session.deliver(stanza, settlement);
+      session.deliver(stanza, settlement ?? this.#custody(stanza));
       return undefined;
     }
     switch (stanza.name) {
@@ -261,12 +261,21 @@ export class Account implements SessionHost {
     }
     const [best] = ready.sort((a, b) => b.priority - a.priority || b.order - a.order);
     if (best === undefined) return this.#keep(stanza, from);
-    best.deliver(stanza, {
-      delivered() {},
-      // It was on its way to a session that has died: to the next, or into the inbox.
-      returned: () => void this.#host.router.route(stanza.with({ to: this.bare })),
-    });
+    best.deliver(stanza, this.#custody(stanza));
     return undefined;
+  }
+
+  /** What becomes of a stanza that was on its way to a session that has died; nothing of one that nobody misses. */
+  #custody(stanza: Element): Settlement | undefined {
+    const { type = 'normal' } = stanza.attributes;
+    const { router } = this.#host;
+    // A message goes to the next session, or into the inbox.
+    if (stanza.name === 'message' && (type === 'chat' || type === 'normal')) {
+      return { delivered() {}, returned: () => void router.route(stanza.with({ to: this.bare })) };
+    }
+    if (stanza.name !== 'iq' || (type !== 'get' && type !== 'set')) return undefined;
+    const refusal = errorReply(stanza, new StanzaError('recipient-unavailable', 'gone before he got it'));
+    return { delivered() {}, returned: () => void (refusal && router.route(refusal)) };
   }
 
   /** In the inbox until the user comes [XEP-0160]. Only what a user has sent is kept: his name vouches for the address. */
@@ -404,7 +413,9 @@ export const STANZA_TYPE = 'application/xmpp+xml';
 /** The stanza in the body of a kept message; undefined when there is none. */
 export function keptStanza(body: Uint8Array, bytesMax: number): Element | undefined {
   try {
-    const stanza = parseElement(new TextDecoder('utf-8', { fatal: true }).decode(body), { stanzaBytesMax: bytesMax });
+    // It was no larger when it came; with every escape written out it may be.
+    const limits = { stanzaBytesMax: bytesMax * EXPANSION_MAX };
+    const stanza = parseElement(new TextDecoder('utf-8', { fatal: true }).decode(body), limits);
     return stanza.is('message', CLIENT) ? stanza : undefined;
   } catch {
     return undefined;

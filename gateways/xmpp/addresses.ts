@@ -14,7 +14,7 @@
  */
 import type { Directory } from './directory.ts';
 import { ADDRESS_ARGUMENT } from './inbox.ts';
-import { formatJid, type Jid, parseJid, tryParseJid } from './jid.ts';
+import { formatJid, type Jid, JidError, tryParseJid } from './jid.ts';
 import { decodeName, encode, encodeExactly, encodePlainly, splitLocal } from './local-part.ts';
 import { StanzaError } from './stanza-error.ts';
 
@@ -78,11 +78,17 @@ export function contactAddress(directory: Directory, domain: string, exchange: s
  * contact with the key in its local part has the same key as its resource.
  */
 export function presenceAddress(contact: string): string {
-  const jid = parseJid(contact);
-  const [, key] = splitLocal(jid.local, 2);
-  return key === undefined || queueOf(jid) !== undefined || jid.resource !== ''
-    ? contact
-    : `${contact}${resourceOf(decodeName(key).text)}`;
+  const jid = tryParseJid(contact);
+  const [, key] = splitLocal(jid?.local ?? '', 2);
+  if (jid === undefined || key === undefined || jid.local.startsWith(QUEUE_PREFIX) || jid.resource !== '')
+    return contact;
+  try {
+    return `${contact}${resourceOf(decodeName(key).text)}`;
+  } catch (error) {
+    // Whoever made the binding by another door may have written anything.
+    if (error instanceof JidError) return contact;
+    throw error;
+  }
 }
 
 export function queueAddress(domain: string, queue: string): string {

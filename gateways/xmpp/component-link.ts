@@ -10,14 +10,16 @@
  * domain, which the server has to carry back. A server handles what a component says in order; when the ping is back, all
  * before it has been taken. Then deliveries are acknowledged; those of a lost link are returned.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
+import { InvariantError } from '../../broker/assert.ts';
 import type { Log } from '../log.ts';
 import { createTrace } from '../trace.ts';
 import { type Element, element } from './element.ts';
 import { bareText, tryParseJid } from './jid.ts';
 import * as ns from './namespaces.ts';
 import { SilenceWatch } from './silence-watch.ts';
+import { errorReply, StanzaError } from './stanza-error.ts';
 import type { Settlement, StanzaLink, StanzaRouter } from './stanza-router.ts';
 import { StreamError, streamErrorElement, streamErrorText } from './stream-error.ts';
 import { TcpWire } from './tcp-wire.ts';
@@ -49,6 +51,8 @@ export interface ComponentLinkOptions extends ComponentOptions {
 /** Pauses between attempts: the first, and the longest. Each is twice the one before, shortened by up to half at random. */
 export const PAUSE_MS_MIN = 500;
 export const PAUSE_MS_MAX = 60_000;
+/** Stanzas of the server that may be in hand at a time before its line is held back. */
+export const LINK_IN_HAND_MAX = 1000;
 const TRACE = createTrace('xmpp');
 
 interface Outstanding {
@@ -68,10 +72,12 @@ export class ComponentLink implements StanzaLink, WireEvents {
   #outstanding: Outstanding[] = [];
   /** The ping on its way, and how many of `#outstanding` were said before it. */
   #echo: { readonly id: string; readonly count: number } | undefined;
-  #echoes = 0;
   #ids = 0;
   #echoWanted = false;
   #failure = '';
+  #inHand = 0;
+  /** The server has been heard to speak for users of ours, and its owner been told. */
+  #warned = false;
 
   constructor(options: ComponentLinkOptions) {
     this.#options = options;
@@ -148,9 +154,13 @@ export class ComponentLink implements StanzaLink, WireEvents {
   }
 
   onFault(error: unknown): void {
-    if (!(error instanceof StreamError)) throw error;
-    this.#wire?.send(streamErrorElement(error));
-    this.#fail(`${error.condition} ${error.message}`);
+    if (error instanceof InvariantError) throw error;
+    const { domain, log } = this.#options;
+    const isTheirs = error instanceof StreamError;
+    if (!isTheirs) log.error({ domain, err: error }, 'XMPP component link closed over a defect of Warren');
+    const fault = isTheirs ? error : new StreamError('internal-server-error');
+    this.#wire?.send(streamErrorElement(fault));
+    this.#fail(`${fault.condition} ${fault.message}`);
   }
 
   onGone(): void {
@@ -198,16 +208,41 @@ export class ComponentLink implements StanzaLink, WireEvents {
   #onStanza(stanza: Element): void {
     const { id, from, to, type } = stanza.attributes;
     const { domain, router } = this.#options;
-    if (stanza.name === 'iq' && this.#echo !== undefined && id === this.#echo.id) {
-      // On its way there it is a question, which is not answered: that it is here says all. Some servers refuse it instead.
-      this.#onEcho(this.#echo.count);
-      return;
-    }
     const [sender, target] = [tryParseJid(from), tryParseJid(to)];
     if (sender === undefined || target?.domain !== domain) return;
+    if (sender.domain === domain) {
+      // Of ourselves we hear echoes only. On its way there it is a question, which is not answered: that it is here says
+      // all. Some servers refuse it instead.
+      if (stanza.name === 'iq' && this.#echo !== undefined && id === this.#echo.id) this.#onEcho(this.#echo.count);
+      return;
+    }
+    if (router.isLocal(sender)) {
+      this.#refuseImpostor(stanza, sender.domain);
+      return;
+    }
     if (stanza.name === 'message' && type === 'error' && this.#onBounce(id, from)) return;
-    // Of ourselves we hear echoes only.
-    if (sender.domain !== domain) void router.route(stanza);
+    const taken = router.route(stanza);
+    if (taken !== undefined) this.#hold(taken);
+  }
+
+  /** A server does not speak for our own users: it would have their rights. One that has our domain by mistake is told. */
+  #refuseImpostor(stanza: Element, theirs: string): void {
+    const { domain, log } = this.#options;
+    const text = `the domain ${theirs} is Warren's own (xmpp-user-domain, xmpp-domains); no other server's users can have it`;
+    if (!this.#warned) log.warn({ domain }, `XMPP component link: stanzas refused: ${text}`);
+    this.#warned = true;
+    const reply = errorReply(stanza, new StanzaError('not-allowed', text));
+    if (reply !== undefined) this.#say(reply);
+  }
+
+  /** Whatever the server has to say, no more of it than some is in hand at a time. */
+  #hold(taken: Promise<void>): void {
+    this.#inHand += 1;
+    if (this.#inHand >= LINK_IN_HAND_MAX) this.#wire?.pause();
+    void taken.then(() => {
+      this.#inHand -= 1;
+      if (this.#inHand === LINK_IN_HAND_MAX / 2) this.#wire?.resume();
+    });
   }
 
   /** A stanza that cannot be delivered now: the receiver is not what it was said to be. */
@@ -262,9 +297,9 @@ export class ComponentLink implements StanzaLink, WireEvents {
 
   #sendEcho(): void {
     if (this.#state !== 'up' || this.#echo !== undefined) return;
-    this.#echoes += 1;
     const { domain } = this.#options;
-    const id = `echo-${this.#echoes}`;
+    // Not to be guessed: whoever could answer for it would have messages forgotten that nobody has.
+    const id = `echo-${randomBytes(9).toString('base64url')}`;
     this.#echo = { id, count: this.#outstanding.length };
     this.#wire?.send(element('iq', ns.CLIENT, { type: 'get', id, from: domain, to: domain }, element('ping', ns.PING)));
   }

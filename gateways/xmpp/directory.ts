@@ -5,7 +5,7 @@
 
 import { fieldText } from '../../broker/fields.ts';
 import type { BrokerEvent } from '../../broker/observer.ts';
-import type { BindingSpec, Broker } from '../../broker/port.ts';
+import { type BindingSpec, type Broker, BrokerError } from '../../broker/port.ts';
 import { fold } from './jid.ts';
 import type { SpelledName } from './local-part.ts';
 
@@ -28,11 +28,20 @@ export class Directory {
     this.vhost = vhost;
   }
 
-  /** Begins with what is there. The directory takes part in changes only through `onEvent`, which must be called already. */
-  async load(broker: Broker): Promise<void> {
-    const { exchanges, bindings } = await broker.snapshot(this.vhost);
-    for (const { name } of exchanges) if (name !== '') this.#addExchange(name);
-    for (const binding of bindings) this.#addBinding(binding);
+  /**
+   * Begins with what is there: nothing, and the answer is false, where there is no such virtual host (yet). The directory
+   * takes part in changes only through `onEvent`, which must be called already.
+   */
+  async load(broker: Broker): Promise<boolean> {
+    try {
+      const { exchanges, bindings } = await broker.snapshot(this.vhost);
+      for (const { name } of exchanges) if (name !== '') this.#addExchange(name);
+      for (const binding of bindings) this.#addBinding(binding);
+      return true;
+    } catch (error) {
+      if (error instanceof BrokerError && error.kind === 'not-found') return false;
+      throw error;
+    }
   }
 
   /** The returned function ends it. */

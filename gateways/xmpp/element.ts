@@ -126,6 +126,26 @@ function write({ name, xmlns, attributes, children }: Element, own: string, arou
   return `<${head}>${body}</${tag}>`;
 }
 
+/**
+ * Characters of an element with all that is in it, before anything is escaped: about what it takes in memory. Written, it
+ * has at most six times as many octets.
+ */
+export function weightOf({ name, xmlns, attributes, children }: Element): number {
+  // Brackets, the name twice, ` xmlns=""`.
+  let weight = 2 * name.length + xmlns.length + 14;
+  for (const [key, value = ''] of Object.entries(attributes)) weight += 2 * key.length + value.length + 16;
+  for (const child of children) weight += typeof child === 'string' ? child.length : weightOf(child);
+  return weight;
+}
+
+/** Does it take more than `max` octets when it is written? */
+export function isLarger(root: Element, max: number): boolean {
+  return weightOf(root) * EXPANSION_MAX > max && Buffer.byteLength(serialise(root)) > max;
+}
+
+/** Octets that one character becomes at most when it is written: `&quot;`. */
+export const EXPANSION_MAX = 6;
+
 /** What is no character of XML 1.0 [XML 2.2], lone surrogates included. */
 const NO_XML = /[^\t\n\r\u{20}-\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]/gu;
 

@@ -139,11 +139,19 @@ export class ExchangeDomain implements JidOwner {
   }
 
   #follows(user: string, to: Jid): boolean {
+    const known = this.#known(to);
+    if (known === undefined) return false;
+    const { exchange, bindingKey } = known;
+    return this.#directory.bindingsTo(user).some((one) => one.source === exchange && one.bindingKey === bindingKey);
+  }
+
+  /** The exchange that an address means, if there is just one. */
+  #known(to: Jid): ReturnType<typeof exchangeOf> | undefined {
     try {
-      const { exchange, bindingKey } = exchangeOf(to, this.#directory);
-      return this.#directory.bindingsTo(user).some((one) => one.source === exchange && one.bindingKey === bindingKey);
-    } catch {
-      return false;
+      return exchangeOf(to, this.#directory);
+    } catch (error) {
+      if (stanzaErrorOf(error) === undefined) throw error;
+      return undefined;
     }
   }
 
@@ -207,9 +215,10 @@ export class ExchangeDomain implements JidOwner {
         if (await this.#inbox(user)?.untap(queue)) this.#send('unsubscribe', contact, user);
         return false;
       }
-      if (!this.#follows(user, to)) return false;
-      const { exchange, bindingKey } = exchangeOf(to, this.#directory);
-      return this.#options.inboxes.get(this.#directory, user).unfollow(exchange, bindingKey);
+      const exchange = this.#known(to);
+      if (exchange === undefined) return false;
+      // In turn: the binding may be on its way.
+      return (await this.#inbox(user)?.unfollow(exchange.exchange, exchange.bindingKey)) ?? false;
     };
     unfollow().then(
       (done) => {
@@ -236,7 +245,10 @@ export class ExchangeDomain implements JidOwner {
     const same = this.#directory.bindingsTo(user).some((one) => one.source === source && one.bindingKey === bindingKey);
     if (same) return;
     const contact = known ? formatJid(known) : contactAddress(this.#directory, this.domain, source, bindingKey);
-    this.#options.inboxes.find(this.#directory.vhost, user)?.forgetKnower(contact);
+    const inbox = this.#options.inboxes.find(this.#directory.vhost, user);
+    // He has changed his mind meanwhile: what he is told last is what becomes of that.
+    if (inbox?.isAboutToFollow(source, bindingKey)) return;
+    inbox?.forgetKnower(contact);
     this.#send('unsubscribed', contact, user);
     this.#send('unsubscribe', contact, user);
     // Only a queue that this door has made for him.
@@ -268,9 +280,9 @@ export class ExchangeDomain implements JidOwner {
     }
   }
 
-  /** The followers cannot be reached any more. */
-  forgetAll(isGone: (user: string) => boolean): void {
-    for (const inbox of this.#options.inboxes.all) if (isGone(inbox.queue)) inbox.dropResources();
+  /** Those whose presence has come to this domain cannot be reached any more. */
+  forgetAll(): void {
+    for (const inbox of this.#options.inboxes.all) inbox.forgetKnowersIn(this.domain);
   }
 
   // ---- publishing

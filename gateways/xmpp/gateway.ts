@@ -153,7 +153,7 @@ export class XmppDoor implements ClientHost, Gateway {
 
   /** Learns what there is, and begins to connect to the servers of which it is a component. */
   async open(): Promise<void> {
-    const { domains, components, userDomain } = this.options;
+    const { domains, components, userDomain, log } = this.options;
     this.#endings.push(this.#router.register(userDomain, this.#users));
     for (const { domain, vhost } of domains) this.#addDomain(domain, vhost, (bare) => this.#isUser(bare));
     for (const { domain, vhost } of components) this.#addDomain(domain, vhost, (bare) => !this.#isUser(bare));
@@ -163,7 +163,10 @@ export class XmppDoor implements ClientHost, Gateway {
     }, 'topology');
     this.#endings.push(stop);
     this.#setAlarmed((await this.#broker.administration.alarms()).length > 0);
-    for (const directory of this.#directories.values()) await directory.load(this.#broker);
+    for (const directory of this.#directories.values()) {
+      // Its domain comes to life when somebody makes it.
+      if (!(await directory.load(this.#broker))) log.warn({ vhost: directory.vhost }, 'XMPP: no such virtual host yet');
+    }
     await this.#rosters.load();
     for (const component of components) this.#addLink(component);
   }
@@ -298,7 +301,6 @@ export class XmppDoor implements ClientHost, Gateway {
   #addLink(component: ComponentOptions): void {
     const { stanzaBytesMax, handshakeTimeoutMs, silenceMs, log } = this.options;
     const domain = this.#domains.find((one) => one.domain === component.domain);
-    const isRemote = (bare: string): boolean => !this.#isUser(bare);
     const link = new ComponentLink({
       ...component,
       router: this.#router,
@@ -312,7 +314,7 @@ export class XmppDoor implements ClientHost, Gateway {
         this.#router.tellOfLink(component.domain, true);
       },
       onDown: () => {
-        domain?.forgetAll(isRemote);
+        domain?.forgetAll();
         this.#router.tellOfLink(component.domain, false);
       },
     });

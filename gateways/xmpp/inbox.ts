@@ -20,6 +20,7 @@ import {
 import type { Log } from '../log.ts';
 import { Confirms } from './confirms.ts';
 import type { Directory } from './directory.ts';
+import { tryParseJid } from './jid.ts';
 import { Resources } from './resources.ts';
 import type { Settlement } from './stanza-router.ts';
 
@@ -66,6 +67,8 @@ export class Inbox implements ConsumerEvents {
   #consumerTag: string | undefined;
   /** Further queues that he takes from, with the tags of their consumers. */
   readonly #taps = new Map<string, string | undefined>();
+  /** Bindings that are on their way. */
+  readonly #wanted = new Set<{ readonly exchange: string; readonly bindingKey: string }>();
   #unsettled = 0;
   #returning = false;
   #tail: Promise<unknown> = Promise.resolve();
@@ -99,9 +102,9 @@ export class Inbox implements ConsumerEvents {
     void this.settleConsumer();
   }
 
-  /** Nobody is known to be there any more, as when the link over which they were known has gone. */
-  dropResources(): void {
-    this.#resources.clear();
+  /** The same for all addresses of a domain: the link over which their owner was known to be there has gone. */
+  forgetKnowersIn(domain: string): void {
+    this.#resources.forgetKnowers((knower) => tryParseJid(knower)?.domain === domain);
     void this.settleConsumer();
   }
 
@@ -116,7 +119,7 @@ export class Inbox implements ConsumerEvents {
         await this.#channel?.cancel(tag);
         await this.#deleteIfUnused(false);
       }
-      for (const [queue, tag] of this.#taps) await this.#settleTap(queue, tag, wanted);
+      for (const [queue, tag] of [...this.#taps]) await this.#settleTap(queue, tag, wanted);
     }).catch((error: unknown) => this.#complain(error, 'cannot consume'));
   }
 
@@ -131,7 +134,13 @@ export class Inbox implements ConsumerEvents {
           if (reason === 'queue-deleted') this.#host.onTapGone(queue);
         },
       };
-      this.#taps.set(queue, await channel.consume({ queue }, events));
+      try {
+        this.#taps.set(queue, await channel.consume({ queue }, events));
+      } catch (error) {
+        // It is not there, or not for him: that is no reason to keep the others from him.
+        this.#taps.delete(queue);
+        this.#complain(error, `cannot take from '${queue}'`);
+      }
     } else if (!wanted && tag !== undefined) {
       this.#taps.set(queue, undefined);
       await this.#channel?.cancel(tag);
@@ -166,7 +175,22 @@ export class Inbox implements ConsumerEvents {
   }
 
   /** Binds the queue, which is declared if need be. `address`: to what he subscribed. Rejects with BrokerError. */
-  follow(exchange: string, bindingKey: string, address: string): Promise<void> {
+  async follow(exchange: string, bindingKey: string, address: string): Promise<void> {
+    const wanted = { exchange, bindingKey };
+    this.#wanted.add(wanted);
+    try {
+      await this.#follow(exchange, bindingKey, address);
+    } finally {
+      this.#wanted.delete(wanted);
+    }
+  }
+
+  /** Is such a binding being made? */
+  isAboutToFollow(exchange: string, bindingKey: string): boolean {
+    return [...this.#wanted].some((one) => one.exchange === exchange && one.bindingKey === bindingKey);
+  }
+
+  #follow(exchange: string, bindingKey: string, address: string): Promise<void> {
     return this.#inTurn(async () => {
       const channel = await this.#open();
       const isNew = await this.#declare(channel);
@@ -184,7 +208,9 @@ export class Inbox implements ConsumerEvents {
   /** Takes the bindings with that key away, and the queue with the last of all. False: there was none. */
   unfollow(exchange: string, bindingKey: string): Promise<boolean> {
     return this.#inTurn(async () => {
-      const bindings = this.bindings(exchange, bindingKey);
+      const bindings = this.#host.directory
+        .bindingsTo(this.queue)
+        .filter((one) => one.source === exchange && one.bindingKey === bindingKey);
       if (bindings.length === 0) return false;
       const channel = await this.#open();
       for (const binding of bindings) await channel.unbind(binding);
@@ -192,13 +218,6 @@ export class Inbox implements ConsumerEvents {
       await this.#deleteIfUnused(!this.#host.keepsMessages);
       return true;
     });
-  }
-
-  /** Its bindings to an exchange, or those with one key. */
-  bindings(exchange: string, bindingKey?: string): readonly BindingSpec[] {
-    return this.#host.directory
-      .bindingsTo(this.queue)
-      .filter((one) => one.source === exchange && (bindingKey === undefined || one.bindingKey === bindingKey));
   }
 
   /** After a binding was taken away by somebody else: an empty queue goes with the last. Rejects with BrokerError. */

@@ -7,6 +7,7 @@ import { queueAddress, senderAddress } from './addresses.ts';
 import { noticeOf, sentAtMs, stanzaOf } from './content.ts';
 import { delayElement } from './delay.ts';
 import type { Directory } from './directory.ts';
+import { isLarger } from './element.ts';
 import { type DeliverySettlement, Inbox } from './inbox.ts';
 import { bareText, parseJid } from './jid.ts';
 import type { StanzaRouter } from './stanza-router.ts';
@@ -29,9 +30,6 @@ export interface InboxesOptions {
   /** The broker has ended the connection of somebody in no domain but ours. */
   onClosed(bare: string, error: BrokerError): void;
 }
-
-/** Characters that take more room in XML than in UTF-8, or are written in base64, take at most so many times as much. */
-const EXPANSION_MAX = 6;
 
 export class Inboxes {
   readonly #options: InboxesOptions;
@@ -117,16 +115,13 @@ export class Inboxes {
         ? queueAddress(domain, queue)
         : senderAddress(directory, domain, bare, message.exchange, message.routingKey);
     const address = { from, to, redelivered };
-    if (message.bodyBytes * EXPANSION_MAX > stanzaBytesMax) {
-      const size =
-        message.bodyBytes > stanzaBytesMax ? message.bodyBytes : stanzaOf(message, address).toString().length;
-      if (size > stanzaBytesMax) {
-        void router.route(noticeOf(message, address));
-        settlement.refused();
-        return;
-      }
+    const stanza = message.bodyBytes > stanzaBytesMax ? undefined : stanzaOf(message, address).plus(...delays);
+    if (stanza === undefined || isLarger(stanza, stanzaBytesMax)) {
+      void router.route(noticeOf(message, address));
+      settlement.refused();
+      return;
     }
-    void router.route(stanzaOf(message, address).plus(...delays), settlement);
+    void router.route(stanza, settlement);
   }
 
   /** A stanza between users that waited here, if its sender is who it says: the broker vouches for the name. */

@@ -24,7 +24,7 @@ export interface SpelledName {
 const ORDINARY = new Set([...' "&\'/:<>@\\+'].map((character) => character.charCodeAt(0)));
 
 const ESCAPE = /(?:\\[0-9a-f]{2})+/g;
-const UTF8 = new TextDecoder('utf-8', { fatal: true });
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Reads one name. Throws JidError for octets that are no UTF-8. */
 export function decodeName(spelled: string): SpelledName {
@@ -51,9 +51,11 @@ export function splitLocal(local: string, limit: number): string[] {
 export function encodeExactly(name: string): string {
   const spelled = encode(name);
   if (decodeName(spelled).exact) return spelled;
-  const [first = ''] = spelled;
-  // Nothing in it needed an escape that makes it exact; so its first letter gets one.
-  return first === '' ? '' : `${escapeOctets(first)}${spelled.slice(first.length)}`;
+  // Nothing in it needed an escape that makes it exact; so its first letter gets one. What has none knows no case either.
+  return spelled.replace(
+    /^((?:\\[0-9a-f]{2})*)([^\\])/u,
+    (_, escapes: string, letter: string) => escapes + escapeOctets(letter),
+  );
 }
 
 /** A spelling that leads to `name` without any claim as to its case, as people write it; exact if it cannot be without. */

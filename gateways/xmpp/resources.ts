@@ -54,8 +54,11 @@ export class Resources {
     for (const resource of [...this.#resources.keys()]) this.#forget(resource, knower);
   }
 
-  clear(): void {
-    this.#resources.clear();
+  /** Forgets what was told to the knowers for which `isGone` holds. */
+  forgetKnowers(isGone: (knower: string) => boolean): void {
+    for (const [resource, { knowers }] of [...this.#resources]) {
+      for (const knower of [...knowers].filter(isGone)) this.#forget(resource, knower);
+    }
   }
 
   #forget(resource: string, knower: string): void {

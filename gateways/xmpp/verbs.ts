@@ -4,7 +4,7 @@
  */
 import { type Broker, BrokerError, type Channel } from '../../broker/port.ts';
 import { presenceElement } from './account.ts';
-import { exchangeAddress } from './addresses.ts';
+import { contactAddress, exchangeAddress } from './addresses.ts';
 import type { Directory } from './directory.ts';
 import type { Inboxes } from './inboxes.ts';
 import { bareText, type Jid, parseJid } from './jid.ts';
@@ -92,7 +92,8 @@ export const VERBS: readonly Verb[] = [
       if (!context.router.reaches(context.domain, parseJid(user))) {
         throw new StanzaError('remote-server-not-found', `no way to ${user} from here`);
       }
-      const contact = exchangeAddress(context.directory, context.domain, exchange, key);
+      // The key in the local part: other servers keep no resources in contacts, and would have him follow everything.
+      const contact = contactAddress(context.directory, context.domain, exchange, key);
       void context.router.route(presenceElement('subscribe', contact, user));
       return `${user} has been asked`;
     },
@@ -104,14 +105,15 @@ export const VERBS: readonly Verb[] = [
     fields: BINDING,
     async run({ exchange = '', jid = '', key = '' }, who, { inboxes, directory }) {
       const user = bareText(parseJid(jid));
-      const bindings = inboxes.get(directory, user).bindings(exchange, key);
+      const bindings = directory
+        .bindingsTo(user)
+        .filter(({ source, bindingKey }) => source === exchange && bindingKey === key);
       if (bindings.length === 0) {
         throw new StanzaError('item-not-found', `${user} does not follow '${exchange}' with the key '${key}'`);
       }
       await inboxes.get(directory, bareText(who)).act(async (channel) => {
         for (const binding of bindings) await channel.unbind(binding);
       });
-      await inboxes.get(directory, user).tidy();
       return `${user} does not follow '${exchange}' with the key '${key}' any more`;
     },
   },

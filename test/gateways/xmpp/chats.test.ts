@@ -33,6 +33,21 @@ describe('users among themselves', () => {
     await phone.until(/<received xmlns="urn:xmpp:carbons:2">.*I am/);
   });
 
+  it('lose nothing that was on its way to one resource when that one goes; who asked something is told', async () => {
+    const home = await scene.login('home', 'anna');
+    home.say("<enable xmlns='urn:xmpp:sm:3'/><presence/>");
+    await home.until('<presence');
+    raw.say("<message to='anna@localhost/home' type='chat' id='m'><body>for home</body></message>");
+    raw.say("<iq to='anna@localhost/home' type='get' id='q'><query xmlns='jabber:iq:version'/></iq>");
+    await home.until('jabber:iq:version');
+    // None of it acknowledged.
+    home.socket.destroy();
+    expect(await raw.until('</iq>')).toMatch(/<iq type="error" from="anna@localhost\/home"[^>]*id="q"/);
+    const work = await scene.login('work', 'anna');
+    work.say('<presence/>');
+    await work.until(/<message [^>]*from="guest@localhost\/desk"[^>]*><body>for home</);
+  });
+
   it('cannot leave messages in the name of somebody else, whatever they publish', async () => {
     const forged =
       "<message xmlns='jabber:client' from='berta@localhost/x' to='anna@localhost'><body>forged</body></message>";

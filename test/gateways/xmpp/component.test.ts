@@ -4,7 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createBroker } from '../../../broker/broker.ts';
 import { createMessage } from '../../../broker/message.ts';
-import type { Broker } from '../../../broker/port.ts';
+import type { Broker, Channel } from '../../../broker/port.ts';
 import { openXmppDoor, type XmppDoor } from '../../../gateways/xmpp/gateway.ts';
 import { eventually } from '../../support/eventually.ts';
 import { RawClient } from './scene.ts';
@@ -12,54 +12,79 @@ import { RawClient } from './scene.ts';
 let server: Server;
 let sockets: Socket[];
 let broker: Broker;
-let door: XmppDoor;
+let door: XmppDoor | undefined;
+
+let channel: Channel;
+let port: number;
 
 beforeEach(async () => {
   sockets = [];
   server = createServer((socket) => sockets.push(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  port = typeof address === 'object' && address !== null ? address.port : 0;
   broker = await createBroker();
-  const channel = (await broker.connect()).openChannel();
+  channel = (await broker.connect()).openChannel();
   await channel.declareExchange({ exchange: 'logs', type: 'fanout' });
+  await openDoor('broker.example');
+});
+
+async function closeDoor(): Promise<void> {
+  // Not before its connection is known, or it would be taken for one of the next door's.
+  await eventually(() => expect(sockets).not.toEqual([]));
+  await door?.close();
+  for (const socket of sockets.splice(0)) socket.destroy();
+}
+
+async function openDoor(...domains: readonly string[]): Promise<void> {
   door = await openXmppDoor(broker, {
-    components: [{ domain: 'broker.example', vhost: '/', host: '127.0.0.1', port, secret: 'shh' }],
+    components: domains.map((domain) => ({ domain, vhost: '/', host: '127.0.0.1', port, secret: 'shh' })),
     componentUser: 'guest',
   });
-});
+}
 
 afterEach(async () => {
   await broker.close();
-  await door.close();
+  await door?.close();
+  door = undefined;
   for (const socket of sockets) socket.destroy();
   await new Promise((resolve) => server.close(resolve));
 });
 
 /** The `index`-th connection, after the handshake. */
 async function linked(index = 0): Promise<RawClient> {
+  return (await linkedAs(index)).link;
+}
+
+async function linkedAs(index: number): Promise<{ link: RawClient; domain: string }> {
   const socket = await eventually(() => {
     const found = sockets[index];
     if (found === undefined) throw new Error('no connection yet');
     return found;
   });
   const link = new RawClient(socket);
-  await link.until('<stream:stream xmlns="jabber:component:accept"');
+  const header = await link.until(/<stream:stream xmlns="jabber:component:accept"[^>]*>/);
+  const domain = /to="([^"]*)"/.exec(header)?.[1] ?? '';
   link.say(
     "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='broker.example'>",
   );
   await link.until(`<handshake>${createHash('sha1').update('s1shh').digest('hex')}</handshake>`);
   link.say('<handshake/>');
-  return link;
+  return { link, domain };
 }
 
-async function follow(link: RawClient): Promise<void> {
-  const stanza = (type: string): string =>
-    `<presence type='${type}' from='romeo@montague.net' to='logs@broker.example'/>`;
+async function follow(link: RawClient, user = 'romeo@montague.net', contact = 'logs@broker.example'): Promise<void> {
+  const stanza = (type: string): string => `<presence type='${type}' from='${user}' to='${contact}'/>`;
   link.say(stanza('subscribe'));
-  await link.until('<presence type="subscribe" from="logs@broker.example" to="romeo@montague.net"/>');
-  link.say(`${stanza('subscribed')}<presence from='romeo@montague.net/desk' to='logs@broker.example'/>`);
+  await link.until(`<presence type="subscribe" from="${contact}" to="${user}"/>`);
+  link.say(`${stanza('subscribed')}<presence from='${user}/desk' to='${contact}'/>`);
   await link.until('<presence type="subscribed"');
+}
+
+/** Waits until all that was said has been taken care of. */
+async function settled(link: RawClient): Promise<void> {
+  link.say("<iq type='get' id='settled' from='a@b/c' to='broker.example'><ping xmlns='urn:xmpp:ping'/></iq>");
+  await link.until('id="settled"');
 }
 
 async function publish(...bodies: readonly string[]): Promise<void> {
@@ -68,15 +93,15 @@ async function publish(...bodies: readonly string[]): Promise<void> {
   await connection.close();
 }
 
-async function counts(): Promise<[number | undefined, number | undefined]> {
-  const view = (await broker.snapshot('/')).queues.find(({ name }) => name === 'romeo@montague.net');
+async function counts(queue = 'romeo@montague.net'): Promise<[number | undefined, number | undefined]> {
+  const view = (await broker.snapshot('/')).queues.find(({ name }) => name === queue);
   return [view?.messagesReady, view?.messagesUnacked];
 }
 
 /** Carries the last ping from the domain to itself back. */
 async function echo(link: RawClient): Promise<void> {
-  const heard = await link.until(/<iq type="get" id="(echo-\d+)"[^>]*>.*?<\/iq>/);
-  const id = /id="(echo-\d+)"[^>]*>[^<]*<ping[^>]*\/><\/iq>$/.exec(heard)?.[1];
+  const heard = await link.until(/<iq type="get" id="(echo-[\w-]+)"[^>]*>.*?<\/iq>/);
+  const id = /id="(echo-[\w-]+)"[^>]*>[^<]*<ping[^>]*\/><\/iq>$/.exec(heard)?.[1];
   link.say(`<iq type='get' id='${id}' from='broker.example' to='broker.example'><ping xmlns='urn:xmpp:ping'/></iq>`);
 }
 
@@ -157,4 +182,108 @@ it('is refused with a wrong secret, and tries again', async () => {
   );
   const link = await linked(1);
   await follow(link);
+});
+
+it('takes the sign that its server has handled something from nobody but itself', async () => {
+  const link = await linked();
+  await follow(link);
+  await publish('one');
+  const heard = await link.until(/<body>one<.*<iq type="get" id="[^"]*"/s);
+  const id = /<iq type="get" id="([^"]*)"$/.exec(heard)?.[1];
+  link.say(`<iq type='result' id='${id}' from='mallory@else.example/x' to='broker.example'/>`);
+  await settled(link);
+  expect(await counts()).toEqual([0, 1]);
+  link.say(`<iq type='get' id='${id}' from='broker.example' to='broker.example'><ping xmlns='urn:xmpp:ping'/></iq>`);
+  await eventually(async () => expect(await counts()).toEqual([0, 0]));
+});
+
+it('believes no server that speaks for our own users and exchanges', async () => {
+  const link = await linked();
+  await channel.declareQueue({ queue: 'all' });
+  await channel.bind({ source: 'logs', destination: 'all', destinationKind: 'queue', bindingKey: '' });
+  for (const from of ['guest@localhost/x', 'logs@broker.localhost/x']) {
+    link.say(`<message from='${from}' to='logs@broker.example' id='m'><body>I am guest</body></message>`);
+    expect(await link.until('</message>')).toMatch(/type="error".*<not-allowed .*Warren's own/);
+  }
+  link.say("<presence type='subscribe' from='guest@localhost' to='logs@broker.example'/>");
+  expect(await link.until('</presence>')).toContain('<not-allowed ');
+  await settled(link);
+  expect(await counts('all')).toEqual([0, 0]);
+});
+
+it('keeps the users of one server when the link to another is lost', async () => {
+  await closeDoor();
+  await openDoor('one.example', 'two.example');
+  const links = [await linkedAs(0), await linkedAs(1)];
+  const [one, two] = ['one.example', 'two.example'].map((name) => links.find(({ domain }) => domain === name)?.link);
+  if (one === undefined || two === undefined) throw new Error('not two links');
+  await follow(one, 'u@one.net', 'logs@one.example');
+  await follow(two, 'u@two.net', 'logs@two.example');
+  one.socket.destroy();
+  await linkedAs(2);
+  await publish('still there?');
+  await two.until('<message from="logs@two.example" to="u@two.net/desk"');
+  expect(await counts('u@one.net')).toEqual([1, 0]);
+});
+
+it('survives whatever other doors have bound to the queue of a user', async () => {
+  const queue = 'juliet@capulet.com';
+  await channel.declareQueue({ queue });
+  const addresses = [
+    '\\ff+\\fe@broker.example',
+    'logs+\\fe@broker.example',
+    'queue+\\ff@broker.example',
+    'no address@',
+  ];
+  for (const [index, address] of [...addresses, 'logs@broker.example/\u0007', ''].entries()) {
+    const binding = { source: 'logs', destination: queue, destinationKind: 'queue', bindingKey: `${index}` } as const;
+    await channel.bind({ ...binding, arguments: { 'x-jid': address } });
+  }
+  const long = 'Ä'.repeat(127);
+  await channel.declareExchange({ exchange: long, type: 'fanout' });
+  await channel.bind({ source: long, destination: queue, destinationKind: 'queue', bindingKey: long });
+  await closeDoor();
+  await openDoor('broker.example');
+  const link = await linked();
+  link.say(`<presence from='${queue}/x' to='logs@broker.example'/>`);
+  await publish('one');
+  await link.until('<body>one<');
+});
+
+it('asks somebody of another server with the key where his server keeps it', async () => {
+  const link = await linked();
+  link.say("<message from='a@b/c' to='broker.example'><body>bind logs romeo@montague.net app.#</body></message>");
+  await link.until('<presence type="subscribe" from="logs+app.#@broker.example" to="romeo@montague.net"/>');
+});
+
+it('says nothing that is larger than other servers take, whatever makes it large', async () => {
+  const link = await linked();
+  await follow(link);
+  const large = { headers: { large: 'x'.repeat(600_000) } };
+  channel.publish(createMessage({ exchange: 'logs', body: 'one', properties: large }));
+  channel.publish(createMessage({ exchange: 'logs', body: '語'.repeat(100_000) }));
+  await publish('end');
+  const heard = await link.until('<body>end<');
+  expect(heard.match(/has been dropped here/g)).toHaveLength(2);
+  expect(Buffer.byteLength(heard)).toBeLessThan(10_000);
+});
+
+it('opens without its virtual host, and serves it when it is there; also when it comes again', async () => {
+  await closeDoor();
+  door = await openXmppDoor(broker, {
+    components: [{ domain: 'broker.example', vhost: '/late', host: '127.0.0.1', port, secret: 'shh' }],
+    componentUser: 'guest',
+  });
+  const link = await linked();
+  const romeo = "from='romeo@montague.net'";
+  link.say(`<presence type='subscribe' ${romeo} to='amq.topic@broker.example'/>`);
+  await link.until('<item-not-found ');
+  const right = { vhost: '/late', user: 'guest', configure: '.*', write: '.*', read: '.*' };
+  for (let times = 0; times < 2; times += 1) {
+    await broker.administration.putVhost({ name: '/late' });
+    await broker.administration.setPermission(right);
+    await follow(link, 'romeo@montague.net', 'amq.topic@broker.example');
+    await broker.administration.deleteVhost('/late');
+    await link.until('<presence type="unsubscribe" from="amq.topic@broker.example" to="romeo@montague.net"/>');
+  }
 });

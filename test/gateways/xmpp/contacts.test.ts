@@ -70,6 +70,23 @@ describe('a contact that is an exchange', () => {
     await eventually(async () => expect(await queue()).toBeUndefined());
   });
 
+  it('is none when it is given up before it is made', async () => {
+    const raw = await scene.login('desk');
+    raw.say('<presence/>');
+    const presence = (type: string): string => `<presence type='${type}' to='${logs}@broker.localhost/k'/>`;
+    raw.say(presence('subscribe') + presence('unsubscribe'));
+    await raw.until('type="unsubscribe"');
+    await eventually(async () => expect(await queue()).toBeUndefined());
+    expect((await scene.broker.snapshot('/')).bindings).toEqual([]);
+    // And the other way round: what is wanted last holds.
+    raw.say(presence('subscribe') + presence('unsubscribe') + presence('subscribe'));
+    await raw.settled();
+    await eventually(async () => expect((await scene.broker.snapshot('/')).bindings).toHaveLength(1));
+    await raw.settled();
+    raw.say("<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>");
+    expect(await raw.until('</query></iq>')).toContain('subscription="both"');
+  });
+
   it('answers unsubscribed when there is no such exchange', async () => {
     const raw = await scene.login('desk');
     raw.say("<presence/><presence type='subscribe' to='nothing@broker.localhost'/>");
@@ -144,8 +161,26 @@ describe('a contact that is an exchange', () => {
     expect(await raw.settled()).not.toContain('conflict');
   });
 
+  it('names that begin with what an address cannot have, and differ by case: each has an address of its own', async () => {
+    const raw = await scene.login('desk');
+    const names = ['@Chats', '@chats'];
+    for (const exchange of names) await scene.channel.declareExchange({ exchange, type: 'fanout' });
+    raw.say("<message to='\\40chats@broker.localhost' id='m'><body>to whom?</body></message>");
+    const refusal = await raw.until('</message>');
+    for (const exchange of names) {
+      const address = new RegExp(`(\\S+) \\(${exchange}\\)`).exec(refusal)?.[1];
+      const { queue: temporary } = await scene.channel.declareQueue({ queue: '', exclusive: true });
+      await scene.channel.bind({ source: exchange, destination: temporary, destinationKind: 'queue', bindingKey: '' });
+      raw.say(`<message to='${address}' id='n'><body>x</body></message>`);
+      expect(await raw.settled()).not.toContain('error');
+      expect((await scene.channel.get(temporary, { noAck: true }))?.message.exchange).toBe(exchange);
+      await scene.channel.deleteQueue(temporary);
+    }
+    for (const exchange of names) await scene.channel.deleteExchange(exchange);
+  });
+
   it('any name that AMQP allows has an address', async () => {
-    const names = ['Straße & Söhne', 'a@b/c', 'x+y', '"quoted"', '\\20', 'İstanbul', 'a\u0001b', '名前'];
+    const names = ['Straße & Söhne', 'a@b/c', 'x+y', '"quoted"', '\\20', 'İstanbul', 'a\u0001b', '名前', '\ufeffbom'];
     const raw = await scene.login('desk');
     raw.say('<presence/>');
     for (const exchange of names) {

@@ -44,4 +44,12 @@ describe('a contact that is a queue', () => {
       expect(view?.consumers).toEqual([]);
     });
   });
+
+  it('is taken from although another one is not there', async () => {
+    await scene.channel.declareQueue({ queue: 'there' });
+    const raw = await scene.login('desk', 'berta');
+    raw.say("<presence/><presence to='queue+nothing@broker.localhost'/><presence to='queue+there@broker.localhost'/>");
+    scene.publish('', 'there', 'one');
+    await raw.until('<body>one<');
+  });
 });

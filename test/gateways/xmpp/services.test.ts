@@ -65,10 +65,10 @@ describe('the bot', () => {
     const anna = await scene.login('home', 'anna');
     anna.say('<presence/>');
     expect(await tell('bind news anna@localhost k')).toContain('anna@localhost has been asked');
-    await anna.until('<presence type="subscribe" from="news@broker.localhost/k"');
+    await anna.until('<presence type="subscribe" from="news+k@broker.localhost"');
     expect((await scene.broker.snapshot('/')).bindings).toEqual([]);
-    anna.say("<presence type='subscribed' to='news@broker.localhost/k'/>");
-    await anna.until(/<presence (?![^>]*type)from="news@broker\.localhost\/k"/);
+    anna.say("<presence type='subscribed' to='news+k@broker.localhost'/>");
+    await anna.until(/<presence (?![^>]*type)from="news\+k@broker\.localhost\/k"/);
     expect(await tell('list news')).toBe('anna@localhost k');
     scene.publish('news', 'k', 'hello');
     await anna.until('<body>hello<');
