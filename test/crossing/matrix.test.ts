@@ -1,5 +1,5 @@
 /** Every protocol to every other: bodies and properties arrive as they were sent, as far as both can say them. */
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createBroker } from '../../broker/broker.ts';
 import type { Broker } from '../../broker/port.ts';
 import { carried, type Peer, type Properties, type Protocol, type Sample } from './protocol.ts';
@@ -31,26 +31,32 @@ const SAMPLES: { readonly [what: string]: Sample } = {
 
 let broker: Broker;
 const started = new Map<Protocol, Awaited<ReturnType<Protocol['start']>>>();
-const peers: Peer[] = [];
+/** Each protocol's clients, which every test leaves with nothing more to come: logging in takes longer than all else. */
+const peers = new Map<string, Promise<Peer>>();
 let names = 0;
 
 beforeAll(async () => {
   broker = await createBroker();
   for (const protocol of PROTOCOLS) started.set(protocol, await protocol.start(broker));
 });
-afterEach(async () => {
-  await Promise.all(peers.splice(0).map((peer) => peer.close()));
-});
 afterAll(async () => {
+  await Promise.all([...peers.values()].map(async (peer) => (await peer).close()));
   await broker.close();
   await Promise.all([...started.values()].map((door) => door.close()));
 });
 
-async function open(protocol: Protocol): Promise<Peer> {
-  const peer = await started.get(protocol)?.connect();
-  if (peer === undefined) throw new Error(`${protocol.name} is not started`);
-  peers.push(peer);
+/** That client of a protocol: one sends, another receives, also where both speak the same. */
+function open(protocol: Protocol, role: 'first' | 'second'): Promise<Peer> {
+  const name = `${protocol.name} ${role}`;
+  const peer = peers.get(name) ?? connect(protocol);
+  peers.set(name, peer);
   return peer;
+}
+
+async function connect(protocol: Protocol): Promise<Peer> {
+  const door = started.get(protocol);
+  if (door === undefined) throw new Error(`${protocol.name} is not started`);
+  return door.connect();
 }
 
 /** A durable queue that no other test uses. */
@@ -70,7 +76,7 @@ describe.each(PAIRS)('%s to %s', (_from, _to, from, to) => {
 
   it.each(samples)('%s', async (_what, sample) => {
     const queue = await freshQueue();
-    const [sender, receiver] = [await open(from), await open(to)];
+    const [sender, receiver] = [await open(from, 'first'), await open(to, 'second')];
     await receiver.subscribe({ queue });
     await sender.send({ queue }, sample);
     const { body, properties } = await receiver.receive();
@@ -80,7 +86,7 @@ describe.each(PAIRS)('%s to %s', (_from, _to, from, to) => {
 
   it('a request is answered', async () => {
     const queue = await freshQueue();
-    const [requester, responder] = [await open(from), await open(to)];
+    const [requester, responder] = [await open(from, 'first'), await open(to, 'second')];
     await responder.subscribe({ queue });
     const reply = requester.request(queue, 'how many?');
     const request = await responder.receive();
@@ -91,7 +97,7 @@ describe.each(PAIRS)('%s to %s', (_from, _to, from, to) => {
 
   it('there and back again', async () => {
     const [there, back] = [await freshQueue(), await freshQueue()];
-    const [first, second] = [await open(from), await open(to)];
+    const [first, second] = [await open(from, 'first'), await open(to, 'second')];
     await second.subscribe({ queue: there });
     await first.subscribe({ queue: back });
     await first.send({ queue: there }, { body: Buffer.from('round'), properties: ALL });
@@ -107,9 +113,9 @@ describe.each(PROTOCOLS)('from $name', (from) => {
   it('one message to a topic reaches subscribers of every protocol', async () => {
     names += 1;
     const place = { exchange: 'amq.topic', key: `news.${names}` };
-    const receivers = await Promise.all(PROTOCOLS.map(open));
+    const receivers = await Promise.all(PROTOCOLS.map((to) => open(to, 'second')));
     for (const receiver of receivers) await receiver.subscribe(place);
-    await (await open(from)).send(place, { body: Buffer.from('to all'), properties: {} });
+    await (await open(from, 'first')).send(place, { body: Buffer.from('to all'), properties: {} });
     const bodies = await Promise.all(receivers.map(async (receiver) => (await receiver.receive()).body.toString()));
     expect(bodies).toEqual(PROTOCOLS.map(() => 'to all'));
   });

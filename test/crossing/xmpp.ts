@@ -71,6 +71,8 @@ async function open(broker: Broker, port: number): Promise<Peer> {
     await client.iqCaller.request(xml('iq', { type: 'get', to: DOMAIN }, xml('ping', 'urn:xmpp:ping')));
   }
 
+  let inbox: Promise<void> | undefined;
+
   async function subscribe(place: Place): Promise<void> {
     await client.send(xml('presence', { type: 'subscribe', to: addressOf(place) }));
     await granted.take();
@@ -83,8 +85,9 @@ async function open(broker: Broker, port: number): Promise<Peer> {
       return received(await mailbox.take(), send);
     },
     async request(queue, body) {
-      // Its inbox is there when it follows something.
-      await subscribe({ exchange: 'amq.direct', key: username });
+      // Its inbox is there when it follows something. Who asks to follow what he follows already is not answered.
+      inbox ??= subscribe({ exchange: 'amq.direct', key: username });
+      await inbox;
       await send({ queue }, Buffer.from(body), { replyTo: `${username}@localhost` });
       return received(await mailbox.take(), send).body.toString();
     },
