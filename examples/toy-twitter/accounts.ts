@@ -10,7 +10,7 @@ import { type Broker, BrokerError } from 'warren';
 import { inboxQueue, type Names, TwitterError, userExchange } from './names.ts';
 import type { Joined, Twitter } from './twitter.ts';
 
-/** Users that this example makes; one more is told to come back later. */
+/** Users of the broker, unless told otherwise; one more is told to come back later. */
 export const ACCOUNTS_MAX = 10_000;
 /** Connections of one person: windows, phones, chat clients. */
 export const CONNECTIONS_EACH = 20;
@@ -36,6 +36,7 @@ export interface AccountsOptions {
   readonly vhost: string;
   readonly twitter: Twitter;
   readonly names: Names;
+  readonly accountsMax?: number;
 }
 
 export class Accounts {
@@ -58,13 +59,13 @@ export class Accounts {
   }
 
   async #signIn(text: string, passcode: string | undefined, loopback: boolean): Promise<Account> {
-    const { broker, names, twitter } = this.#options;
+    const { broker, names, twitter, accountsMax = ACCOUNTS_MAX } = this.#options;
     const name = names.readHome(text);
     const users = await broker.administration.users();
     const user = users.find((one) => one.name === name);
     const address = names.address(name);
     if (user === undefined) {
-      if (users.length > ACCOUNTS_MAX)
+      if (users.length >= accountsMax)
         throw new TwitterError('too-many', 'This place is full. Please come back later.');
       // Who has been here before this broker was started anew brings his passcode along.
       const brought = passcode !== undefined && /^[!-~]{16,}$/.test(passcode) && passcode.length <= PASSCODE_CHARS_MAX;

@@ -66,6 +66,11 @@ export class Graph {
     if (following.size < FOLLOWING_MAX) following.add(whom);
   }
 
+  /** Does somebody follow as many as he can? */
+  isFull(who: string): boolean {
+    return (this.#following.get(who)?.size ?? 0) >= FOLLOWING_MAX;
+  }
+
   get people(): readonly string[] {
     return [...this.#following.keys()].sort();
   }

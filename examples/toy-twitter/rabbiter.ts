@@ -50,6 +50,8 @@ export interface RabbiterOptions {
   /** Are people of that name its business? */
   serves(name: string): boolean;
   send(stanza: Element, settlement?: Settlement): void;
+  /** Default READERS_MAX. */
+  readonly readersMax?: number;
   /** What went wrong for reasons of our own, or of the broker's. */
   onDefect(error: unknown): void;
 }
@@ -217,7 +219,8 @@ export class Rabbiter implements JidOwner {
       await presence.timeline.setPriority(best.priority);
       return;
     }
-    if (this.#present.size > READERS_MAX) {
+    const { readersMax = READERS_MAX } = this.#options;
+    if (this.#present.size > readersMax) {
       this.#say(best.address, 'Too many are here at the moment. What comes for you will wait; please come back later.');
       return;
     }

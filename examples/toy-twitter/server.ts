@@ -32,6 +32,10 @@ export interface ServerOptions {
   readonly components?: readonly ComponentOptions[];
   /** Origins beside this machine's that the page may be served from, as when a proxy stands in front. */
   readonly origins?: readonly string[];
+  /** People that Rabbiter reads to at a time, at each of its addresses. */
+  readonly readersMax?: number;
+  /** Users of the broker. */
+  readonly accountsMax?: number;
   /** For lines about what went wrong. */
   readonly complain?: (line: string) => void;
 }
@@ -111,7 +115,14 @@ async function open(
   const twitter = await Twitter.connect(await serviceUrl(broker, host, portOf(amqp)));
   closings.push(() => twitter.close());
   await twitter.keepGraph();
-  const accounts = new Accounts({ broker, vhost: VHOST, twitter, names });
+  const { accountsMax, readersMax } = options;
+  const accounts = new Accounts({
+    broker,
+    vhost: VHOST,
+    twitter,
+    names,
+    ...(accountsMax !== undefined && { accountsMax }),
+  });
   const web = await opened(
     startWebSocketGateway({
       ...kit,
@@ -139,6 +150,7 @@ async function open(
       serves,
       send: (stanza, settlement) => xmpp.send(stanza, settlement),
       onDefect,
+      ...(readersMax !== undefined && { readersMax }),
     });
     const unregister = xmpp.register(address, rabbiter);
     closings.push(async () => {

@@ -22,7 +22,7 @@ import {
   type GetMessage,
 } from 'amqplib';
 import { browse, isNotFound, withChannel } from './browse.ts';
-import { Graph, type GraphRecord } from './graph.ts';
+import { FOLLOWING_MAX, Graph, type GraphRecord } from './graph.ts';
 import {
   ARCHIVE_QUEUE,
   EVERYONE,
@@ -133,12 +133,15 @@ export class Twitter {
     return { ...outgoing.post, author: name, exchange: userExchange(name) };
   }
 
-  /** False: he did already. Rejects with TwitterError: not-joined, unknown-person. */
+  /** False: he did already. Rejects with TwitterError: not-joined, unknown-person, too-many. */
   async follow(name: string, whom: string): Promise<boolean> {
     await this.#requireJoined(name);
     const graph = await this.graph();
     if (!(await this.#isThere(whom))) {
       throw new TwitterError('unknown-person', `I do not know ${whom}. Perhaps you can get them to join?`);
+    }
+    if (graph.isFull(name) && !graph.follows(name, whom)) {
+      throw new TwitterError('too-many', `You follow ${FOLLOWING_MAX} people already, and that is the most.`);
     }
     await withChannel(this.#connection, (channel) => channel.bindQueue(inboxQueue(name), userExchange(whom), POST_KEY));
     if (graph.follows(name, whom)) return false;

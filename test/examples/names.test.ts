@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Flood } from '../../examples/toy-twitter/flood.ts';
-import { Graph } from '../../examples/toy-twitter/graph.ts';
+import { FOLLOWING_MAX, Graph } from '../../examples/toy-twitter/graph.ts';
 import { NAME_CHARS_MAX, Names, shorten } from '../../examples/toy-twitter/names.ts';
 import { Resources } from '../../examples/toy-twitter/resources.ts';
 import { andJoin } from '../../examples/toy-twitter/wording.ts';
@@ -139,6 +139,20 @@ describe('the graph', () => {
     }
     expect(Graph.from(once.record).record).toEqual(once.record);
   });
+});
+
+it('one person follows so many and no more', () => {
+  const graph = new Graph();
+  for (let index = 0; index < FOLLOWING_MAX + 5; index += 1) {
+    for (const deed of [
+      { kind: 'deed', deed: 'join', who: `n${index}` },
+      { kind: 'deed', deed: 'follow', who: 'eager', whom: `n${index}` },
+    ] as const) {
+      graph.apply(deed);
+    }
+  }
+  expect(graph.following('eager')).toHaveLength(FOLLOWING_MAX);
+  expect([graph.isFull('eager'), graph.isFull('n1'), graph.isFull('nobody')]).toEqual([true, false, false]);
 });
 
 it('names are listed as in a sentence', () => {

@@ -2,6 +2,7 @@
 import { Client } from '@stomp/stompjs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
+import { Accounts, CONNECTIONS_EACH } from '../../examples/toy-twitter/accounts.ts';
 import { REQUEST_BYTES_MAX, SIGN_INS_AT_ONCE } from '../../examples/toy-twitter/page-door.ts';
 import { startServer } from '../../examples/toy-twitter/server.ts';
 import { eventually } from '../support/eventually.ts';
@@ -76,6 +77,16 @@ describe('signing in', () => {
     }
     const origin = `http://127.0.0.1:${place.server.ports.http}`;
     expect(await place.signIn('eva', undefined, { origin })).toMatchObject({ status: 200 });
+  });
+
+  it('ends where the place is full', async () => {
+    const { broker, twitter, names } = place.server;
+    const count = (await broker.administration.users()).length;
+    const accounts = new Accounts({ broker, vhost: '/', twitter, names, accountsMax: count + 1 });
+    await accounts.signIn('the-last', undefined, true);
+    await expect(accounts.signIn('one-more', undefined, true)).rejects.toMatchObject({ reason: 'too-many' });
+    const passcode = 'is-not-needed-for-this';
+    await expect(accounts.signIn('the-last', passcode, true)).rejects.toMatchObject({ reason: 'taken' });
   });
 
   it('too often from one place has to wait', async () => {
@@ -206,6 +217,15 @@ describe('a session over STOMP', () => {
   it('is not for whoever does not know the passcode', async () => {
     await place.server.accounts.signIn('kurt', undefined, true);
     await expect(connect('kurt', 'guessed')).rejects.toThrow('Bad CONNECT');
+  });
+
+  it('is one of so many of one person', async () => {
+    const { passcode } = await place.server.accounts.signIn('many', undefined, true);
+    const opened: Client[] = [];
+    for (let index = 0; index < CONNECTIONS_EACH; index += 1) opened.push(await connect('many', passcode));
+    await expect(connect('many', passcode)).rejects.toThrow();
+    await opened[0]?.deactivate();
+    await connect('many', passcode);
   });
 
   it('is who it is, whatever it claims', async () => {

@@ -6,7 +6,7 @@ import { xml } from '../gateways/xmpp/scene.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Chatter, consumers, usePlace } from './toy-twitter-place.ts';
 
-const place = usePlace();
+const place = usePlace({ readersMax: 4 });
 const BOT = 'rabbiter@broker.localhost';
 
 async function gone(name: string): Promise<void> {
@@ -233,6 +233,20 @@ describe('commands', () => {
     await sara.client.send(xml('presence', { type: 'nonsense', to: BOT }));
     expect(await sara.ask('*followers')).toBe('Nobody is following you at the moment.');
   });
+});
+
+it('reads to so many at a time, and says so to others', async () => {
+  const first = await Promise.all(['tom', 'uwe', 'vera', 'xaver'].map((name) => place.rabbit(name)));
+  const wanda = await place.chatter('wanda');
+  await wanda.presence();
+  await wanda.presence({ type: 'subscribe', to: BOT });
+  await eventually(() => expect(wanda.texts).toContainEqual(expect.stringMatching(/^Too many are here/)));
+  expect(await consumers(place.amqp, 'wanda')).toBe(0);
+  expect(await wanda.ask('*following')).toBe('You are following nobody at the moment.');
+  await first[0]?.stop();
+  await gone('tom');
+  await wanda.presence();
+  await eventually(async () => expect(await consumers(place.amqp, 'wanda')).toBe(1));
 });
 
 it('takes lines apart', () => {

@@ -2,6 +2,7 @@
 import { type ChannelModel, connect } from 'amqplib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../examples/toy-twitter/command-line.ts';
+import { FOLLOWING_MAX } from '../../examples/toy-twitter/graph.ts';
 import { type Deed, isNews, type Post } from '../../examples/toy-twitter/posts.ts';
 import { ARCHIVE_MAX, INBOX_MAX, SPARE_DEEDS_MAX, Twitter } from '../../examples/toy-twitter/twitter.ts';
 import { eventually } from '../support/eventually.ts';
@@ -235,6 +236,18 @@ export function twitterStories(start: () => Promise<RunningBroker>): void {
       expect((await twitter.graph()).followers(anna)).toEqual([]);
       await channel.close();
     });
+  });
+
+  it('nobody follows more than he can', async () => {
+    const [anna, ben] = [await person('anna'), await person('ben')];
+    const channel = await amqp.createConfirmChannel();
+    for (let index = 0; index < FOLLOWING_MAX; index += 1) {
+      channel.publish(`twitter.user.${ben}`, `follow.n${index}`, Buffer.of());
+    }
+    await channel.waitForConfirms();
+    await expect(twitter.follow(ben, anna)).rejects.toMatchObject({ reason: 'too-many' });
+    await twitter.leave(ben);
+    await channel.close();
   });
 
   describe('search', () => {

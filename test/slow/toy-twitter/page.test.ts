@@ -346,7 +346,6 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', (
       await eventually(() => expect(told).toHaveLength(1), SLOW);
       const looks: [string, BrowserContextOptions, string | undefined][] = [
         ['desktop', { viewport: { width: 1280, height: 800 }, colorScheme: 'light' }, undefined],
-        ['dark', { viewport: { width: 1280, height: 800 }, colorScheme: 'dark' }, undefined],
         ['phone', { ...PHONE, colorScheme: 'light' }, undefined],
         ['phone-graph', { ...PHONE, colorScheme: 'dark' }, 'Graph'],
       ];
