@@ -47,7 +47,7 @@ describe('the packed package', () => {
       expect.arrayContaining(['LICENSE', 'NOTICE', 'README.md', 'CHANGELOG.md', 'dist/broker/index.js']),
     );
     const shipped =
-      /^(dist\/(broker|gateways)\/.+\.(js|d\.ts)|docs\/.+\.md|examples\/hello\.mjs|LICENSE|NOTICE|README\.md|CHANGELOG\.md|package\.json)$/;
+      /^(dist\/(broker|gateways)\/.+\.(js|d\.ts)|docs\/.+\.md|docs\/images\/.+\.png|examples\/hello\.mjs|LICENSE|NOTICE|README\.md|CHANGELOG\.md|package\.json)$/;
     expect(packed.filter((path) => !shipped.test(path))).toEqual([]);
   });
 
