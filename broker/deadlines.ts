@@ -33,6 +33,11 @@ export class Deadlines<T extends Timed> {
     return this.#heap.length;
   }
 
+  /** When the first of them is due, milliseconds since 1970; Infinity when there is none. */
+  get firstMs(): number {
+    return this.#heap[0]?.dueMs ?? Number.POSITIVE_INFINITY;
+  }
+
   /** The items in no promised order. */
   [Symbol.iterator](): Iterator<T> {
     return this.#heap[Symbol.iterator]();

@@ -60,7 +60,8 @@ export class ReadyMessages {
   putBack(queued: QueuedMessage): void {
     this.#list.putBack(queued);
     this.bodyBytes += queued.message.bodyBytes;
-    this.#watchExpiry(queued);
+    // Even if its time is over by now: others that go before it are put back after it.
+    if (queued.expiresAtMs !== Number.POSITIVE_INFINITY) this.#deadlines.add(queued, queued.expiresAtMs);
   }
 
   /** Takes over a page of an earlier process. */
@@ -134,9 +135,16 @@ export class ReadyMessages {
 
   #watchExpiry(queued: QueuedMessage): void {
     if (queued.expiresAtMs === Number.POSITIVE_INFINITY) return;
+    const deadlines = this.#deadlines;
+    // Never before one that was due earlier and whose timer is late.
+    const isNext = queued.expiresAtMs < deadlines.firstMs;
+    if (isNext && isPast(queued, this.#host.clock)) this.#removeExpired(queued);
+    else deadlines.add(queued, queued.expiresAtMs);
+  }
+
+  get #deadlines(): Deadlines<QueuedMessage> {
     this.#expiring ??= new Deadlines(this.#host.clock, (due) => this.#removeExpired(due));
-    if (isPast(queued, this.#host.clock)) this.#removeExpired(queued);
-    else this.#expiring.add(queued, queued.expiresAtMs);
+    return this.#expiring;
   }
 
   #unwatchExpiry(queued: QueuedMessage): void {
