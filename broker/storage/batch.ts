@@ -6,7 +6,7 @@ import type { Message } from '../message.ts';
 import type { Custody, SyncWaiter } from '../store.ts';
 import type { DefinitionChange } from './definition-table.ts';
 import { LogRecord } from './log-record.ts';
-import type { Segment } from './segment.ts';
+import type { Amendment, Segment } from './segment.ts';
 import type { StoredHolder } from './stored-holder.ts';
 import type { StoredPage } from './stored-page.ts';
 
@@ -32,8 +32,8 @@ export interface Moved {
 }
 
 export class Batch {
-  /** Grows with every batch. */
-  readonly number: number;
+  /** Grows with every batch; of one that has taken in later ones, that of the last. */
+  number: number;
   /** Where what begins here will be. A custody's slot is its index in `custodies`. */
   readonly record = new LogRecord();
   readonly custodies: (Custody | undefined)[] = [];
@@ -51,6 +51,8 @@ export class Batch {
   readonly definitions: DefinitionChange[] = [];
   /** In the order of slots of the segment they come from. */
   moved: readonly Moved[] = [];
+  /** Of batches that have been taken in. Their custodies refer to these. */
+  readonly absorbed: { readonly record: LogRecord; readonly firstSlot: number }[] = [];
   readonly waiters: SyncWaiter[] = [];
   /** About what it takes in the log; octets. */
   bytes = 0;
@@ -87,9 +89,62 @@ export class Batch {
 
   /** A custody that began in this batch ends. */
   cancel(slot: number): void {
+    if (this.custodies[slot] === undefined) return;
     this.custodies[slot] = undefined;
     this.messages[slot] = undefined;
     this.liveCount--;
+  }
+
+  /** A custody of this batch, which could not be written yet, has changed: `custody` is how the broker has it. */
+  amendUnwritten(slot: number, custody: Custody, amendment: Amendment): void {
+    const own = this.custodies[slot];
+    // What the cleaner moves is a copy.
+    if (own !== undefined && own !== custody) Object.assign(own, amendment);
+  }
+
+  /**
+   * Takes in what the batch after this one holds, but for what that moves and for what it says of earlier custodies: that
+   * is `LogState.absorb`'s.
+   */
+  absorb(later: Batch): void {
+    // Their places in the record are those that moved ones have anyhow: behind the others.
+    for (const { custody, message, survives } of this.moved) this.#append(custody, message, survives);
+    this.moved = [];
+    const { record } = this;
+    const firstSlot = this.custodies.length;
+    this.absorbed.push({ record: later.record, firstSlot });
+    later.record.segment = record.segment;
+    later.record.firstSlot = record.firstSlot + firstSlot;
+    for (let index = 0; index < later.custodies.length; index++) {
+      this.#append(later.custodies[index], later.messages[index], later.survives[index] === true);
+    }
+    for (const definition of later.definitions) this.definitions.push(definition);
+    for (const waiter of later.waiters) this.waiters.push(waiter);
+    this.number = later.number;
+    this.bytes += later.bytes;
+  }
+
+  #append(custody: Custody | undefined, message: Message | undefined, survives: boolean): void {
+    this.custodies.push(custody);
+    this.messages.push(message);
+    this.survives.push(survives);
+    if (custody !== undefined) this.liveCount++;
+  }
+
+  /** The batch is the record of `segment` whose first slot is `firstSlot`, unless it cannot be written there. */
+  place(segment: Segment, firstSlot: number): void {
+    this.record.segment = segment;
+    this.record.firstSlot = firstSlot;
+    for (const each of this.absorbed) {
+      each.record.segment = segment;
+      each.record.firstSlot = firstSlot + each.firstSlot;
+    }
+  }
+
+  /** It is on disk. */
+  written(): void {
+    this.record.written = true;
+    for (const { record } of this.absorbed) record.written = true;
   }
 
   /** A custody that began in an earlier batch, or an earlier process, has changed. */

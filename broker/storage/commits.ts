@@ -2,10 +2,13 @@
  * Puts batches on disk, one at a time: one write and one sync each, in the current segment or, when that is full, in a new
  * one that begins with a checkpoint.
  *
- * A commit that fails is tried again until it succeeds. When the disk is full the same octets are written to the same
- * place. After any other failure nobody knows what the file holds beyond the commits before (a sync that has failed once
- * may succeed the next time although the data is lost), so the batch goes into a new segment, whose checkpoint says how far
- * the old one is good.
+ * A commit that fails is tried again until it succeeds, each time together with everything that the store was told since:
+ * what was published and consumed meanwhile needs no room at all, and when a full disk's queues have been drained what is
+ * left to write is next to nothing. Nobody was told of any of it, and it stays one record.
+ *
+ * When the disk is full it is written to the same place. After any other failure nobody knows what the file holds beyond
+ * the commits before (a sync that has failed once may succeed the next time although the data is lost), so the batch goes
+ * into a new segment, whose checkpoint says how far the old one is good.
  */
 import { assert } from '../assert.ts';
 import type { Clock } from '../clock.ts';
@@ -30,6 +33,8 @@ export const RETRY_MS = 1000;
 /** A segment is at least so many times as large as the checkpoint with which it begins. */
 const CHECKPOINT_FACTOR = 4;
 
+const NO_CHANGE: StateChange = { settled: [], amended: [], delivered: [], emptied: [] };
+
 export interface CommitsOptions {
   readonly state: LogState;
   readonly files: SegmentFiles;
@@ -43,6 +48,14 @@ export interface CommitsOptions {
   /** Files to be removed when the first commit is on disk: of what the log does not need any more. */
   readonly leftovers: readonly string[];
   readonly onEvent: (event: StoreEvent) => void;
+}
+
+/** Whose batch it is. */
+export interface BatchSource {
+  /** Everything up to and including `batch` is on disk. */
+  onDone(batch: Batch): void;
+  /** The next batch, to be written with the one that could not be; undefined: there is none, or it would be too large. */
+  next(batch: Batch): Batch | undefined;
 }
 
 export class Commits {
@@ -65,14 +78,17 @@ export class Commits {
 
   /** The commit under way. */
   #batch: Batch | undefined;
-  #onDone: () => void = () => {};
+  #source: BatchSource | undefined;
+  /** What it changes of the state. */
+  #change: StateChange = NO_CHANGE;
   #parts: readonly Part[] = [];
   #partIndex = 0;
   #start = 0;
   #at = 0;
   /** The commit is the first of its segment. */
   #isFirst = false;
-  #emptied: Segment[] = [];
+  /** Held nothing when its successor began. */
+  #spent: Segment | undefined;
 
   constructor(options: CommitsOptions) {
     this.#options = options;
@@ -95,20 +111,19 @@ export class Commits {
     return { segment: current.id, seal: current.seal, bytes: current.bytes, sequence: this.#sequence };
   }
 
-  /** Takes the batch into the state and writes it. Calls `onDone` when it is on disk, never before it returns. */
-  begin(batch: Batch, onDone: () => void): void {
+  /** Takes the batch into the state and writes it. Tells `source` when it is on disk, never before it returns. */
+  begin(batch: Batch, source: BatchSource): void {
     assert(this.#batch === undefined, 'one commit at a time');
     this.#batch = batch;
-    this.#onDone = onDone;
-    const change = this.#state.apply(batch);
-    this.#emptied = [...change.emptied];
+    this.#source = source;
+    this.#change = this.#state.apply(batch);
     const { current } = this.#state;
     if (current === undefined || batch.hasCheckpoint || current.bytes >= this.#segmentBytes) this.#beginSegment();
     else {
-      this.#encode(current, change);
+      this.#isFirst = false;
+      this.#encode(current);
       this.#write();
     }
-    for (const segment of change.settled) segment.settling = [];
   }
 
   get #segmentBytes(): number {
@@ -116,10 +131,10 @@ export class Commits {
     return Math.max(this.#options.segmentBytes, checkpointBytes * CHECKPOINT_FACTOR);
   }
 
-  #encode(segment: Segment, change: StateChange | undefined): void {
+  #encode(segment: Segment): void {
     assert(this.#batch !== undefined, 'a commit is under way');
+    const change = this.#isFirst ? undefined : this.#change;
     this.#parts = this.#writer.encode(this.#batch, segment, this.#sequence + 1, change);
-    this.#isFirst = change === undefined;
     if (this.#isFirst) this.#checkpointBytes = this.#writer.stateBytes;
     this.#start = segment.bytes;
   }
@@ -130,9 +145,10 @@ export class Commits {
     const before = state.current;
     const segment = new Segment(this.#nextSegment++, state.seal);
     state.current = segment;
-    if (before !== undefined && state.dropIfEmpty(before)) this.#emptied.push(before);
+    if (before !== undefined && state.dropIfEmpty(before)) this.#spent = before;
     state.segments.set(segment.id, segment);
-    this.#encode(segment, undefined);
+    this.#isFirst = true;
+    this.#encode(segment);
     this.#options.files.create(segment.id).then(
       (file) => {
         this.#ended ??= this.#file;
@@ -178,21 +194,24 @@ export class Commits {
 
   #finish(): void {
     const batch = this.#batch;
+    const source = this.#source;
     const segment = this.#state.current;
-    assert(batch !== undefined && segment !== undefined, 'a commit is under way');
+    assert(batch !== undefined && source !== undefined && segment !== undefined, 'a commit is under way');
     segment.bytes = this.#at;
     if (segment.slots.count > batch.record.firstSlot) segment.indexRecord(this.#start, batch.record.firstSlot);
-    batch.record.written = true;
+    batch.written();
     this.#sequence++;
     this.#batch = undefined;
     this.#parts = [];
     const { mark, files } = this.#options;
     mark.note(segment, this.#sequence);
     if (this.#isFirst) this.#tidyUp();
-    for (const emptied of this.#emptied) files.remove(emptied);
-    this.#emptied = [];
+    for (const emptied of this.#change.emptied) files.remove(emptied);
+    if (this.#spent !== undefined) files.remove(this.#spent);
+    this.#spent = undefined;
+    this.#change = NO_CHANGE;
     if (this.#inTrouble) this.#recover();
-    this.#onDone();
+    source.onDone(batch);
     this.#onQuiet();
   }
 
@@ -212,40 +231,78 @@ export class Commits {
     void this.#options.reserve.prepare();
   }
 
-  /** Tries again in a while; `inPlace`: the same octets in the same place, otherwise in a new segment. */
+  /** Tries again in a while; `inPlace`: in the same place, otherwise in a new segment. */
   #fail(error: unknown, inPlace: boolean): void {
     const { onEvent, clock, reserve, files } = this.#options;
     if (!this.#inTrouble) {
       this.#inTrouble = true;
       onEvent({ type: 'trouble', text: `cannot write to ${files.logPath}: ${failureText(error)}` });
     }
-    if (isFull(error)) void reserve.release();
+    if (isFull(error) && this.#mayUseReserve()) void reserve.release();
     this.#isWaiting = true;
     this.#onQuiet();
     clock.schedule(RETRY_MS, () => {
       if (this.#isStopped) return;
       this.#isWaiting = false;
-      if (inPlace) this.#write();
-      else void this.#abandonSegment().then(() => this.#beginSegment());
+      void this.#retry(inPlace);
     });
   }
 
-  /** What has failed may lie in the current segment, whole or in part: it ends before. */
-  async #abandonSegment(): Promise<void> {
+  /** The reserve is for commits that end more than they begin: those bring room. Others would only use it up. */
+  #mayUseReserve(): boolean {
+    const batch = this.#batch;
+    if (batch === undefined) return false;
+    const begun = batch.liveCount + batch.moved.length;
+    if (begun === 0) return true;
+    const ended = this.#change.settled.reduce((count, { slots }) => count + slots.length, 0);
+    const bytes = this.#parts.reduce((sum, { length }) => sum + length, 0);
+    return ended >= begun && bytes <= this.#options.reserve.bytes;
+  }
+
+  async #retry(inPlace: boolean): Promise<void> {
+    const { clock, files } = this.#options;
+    if (inPlace) {
+      // What was written in part may be all the room there is.
+      await this.#file?.truncate(this.#start).catch(() => {});
+    } else {
+      const file = this.#file;
+      this.#file = undefined;
+      await file?.close().catch(() => {});
+      const { current } = this.#state;
+      if (this.#isFirst && current !== undefined) await files.files.remove(files.path(current.id)).catch(() => {});
+    }
+    // Between two turns, so that none is torn apart.
+    clock.defer(() => {
+      if (this.#isStopped) {
+        this.#isWaiting = true;
+        this.#onQuiet();
+      } else this.#writeAgain(inPlace);
+    });
+  }
+
+  /** Puts what has failed, and all since, where it was to be or into a new segment. */
+  #writeAgain(inPlace: boolean): void {
     const state = this.#state;
     const segment = state.current;
     const batch = this.#batch;
     assert(batch !== undefined && segment !== undefined, 'a commit is under way');
     segment.slots.cut(batch.record.segment === segment ? batch.record.firstSlot : 0);
-    const file = this.#file;
-    this.#file = undefined;
-    await file?.close().catch(() => {});
-    if (!this.#isFirst) return;
-    // Nobody was told of anything in it.
-    state.segments.delete(segment.id);
-    state.current = undefined;
-    const { files } = this.#options;
-    await files.files.remove(files.path(segment.id)).catch(() => {});
+    for (let later = this.#source?.next(batch); later !== undefined; later = this.#source?.next(batch)) {
+      this.#change = state.absorb(batch, this.#change, later);
+    }
+    // The log may not know it yet.
+    state.storedLastHolder = 0;
+    if (inPlace) {
+      this.#encode(segment);
+      this.#write();
+      return;
+    }
+    if (this.#isFirst) {
+      // Nobody was told of anything in it.
+      state.segments.delete(segment.id);
+      state.current = undefined;
+    }
+    this.#beginSegment();
   }
 
   /**

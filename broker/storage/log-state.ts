@@ -31,9 +31,15 @@ interface Amended extends SlotPlace {
   readonly amendment: Amendment;
 }
 
+/** Slots of a segment that end, in rising order. */
+interface Settled {
+  readonly segment: Segment;
+  readonly slots: readonly number[];
+}
+
 /** What a batch has changed of the state. */
 export interface StateChange {
-  readonly settled: readonly Segment[];
+  readonly settled: readonly Settled[];
   readonly amended: readonly Amended[];
   readonly delivered: readonly StoredHolder[];
   /** Segments that hold nothing any more: their files can go when the batch is on disk. */
@@ -58,6 +64,8 @@ export class LogState {
   readonly #scratch = new RecordBuffer();
   /** Number of the last batch that was taken in. */
   #batch = 0;
+  /** Not written yet, and taking in a later one: what ends of it leaves no trace. */
+  #unwritten: Batch | undefined;
 
   constructor(seal: bigint) {
     this.seal = seal;
@@ -101,8 +109,33 @@ export class LogState {
     const amended = this.#applyAmended(batch);
     this.#applySettled(batch, touched);
     if (batch.moved.length > 0) this.#applyMoved(batch, touched);
-    for (const segment of touched) sortSlots(segment);
-    return { settled: touched, amended, delivered: this.#applyDelivered(batch), emptied: this.#applyEmptied(touched) };
+    const settled = touched.map(takeSettling);
+    return { settled, amended, delivered: this.#applyDelivered(batch), emptied: this.#applyEmptied(touched) };
+  }
+
+  /**
+   * Takes the batch after `batch` into it, which has been taken into the state and could not be written: both become one
+   * record. What ends or changes of `batch` itself is as if it had never been; `change`, what `batch` had changed, grows.
+   * Nothing is moved: the cleaner tries again when there is room.
+   */
+  absorb(batch: Batch, change: StateChange, later: Batch): StateChange {
+    batch.absorb(later);
+    later.moved = [];
+    this.#unwritten = batch;
+    const more = this.apply(later);
+    this.#unwritten = undefined;
+    return {
+      settled: [...change.settled, ...more.settled],
+      amended: [...change.amended, ...more.amended],
+      delivered: [...change.delivered, ...more.delivered],
+      emptied: [...change.emptied, ...more.emptied],
+    };
+  }
+
+  /** Which of the custodies of the batch that could not be written yet it is; undefined: none of them. */
+  #unwrittenAt(segment: Segment, slot: number): number | undefined {
+    const record = this.#unwritten?.record;
+    return record?.segment === segment && slot >= record.firstSlot ? slot - record.firstSlot : undefined;
   }
 
   /** Also of what a later batch will settle: that one may never be stored. */
@@ -114,6 +147,11 @@ export class LogState {
       const { segment, slot } = this.locateIn(record, amendedSlots[index] as number);
       const heldUntilMs = Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.floor(custody.heldUntilMs)));
       const amendment = { returnCount: custody.returnCount, heldUntilMs };
+      const unwritten = this.#unwrittenAt(segment, slot);
+      if (unwritten !== undefined) {
+        this.#unwritten?.amendUnwritten(unwritten, custody, amendment);
+        continue;
+      }
       segment.amend(slot, amendment);
       changes.push({ segment, slot, amendment });
     }
@@ -136,6 +174,11 @@ export class LogState {
   }
 
   #settle(segment: Segment, slot: number, touched: Segment[]): void {
+    const unwritten = this.#unwrittenAt(segment, slot);
+    if (unwritten !== undefined) {
+      this.#unwritten?.cancel(unwritten);
+      return;
+    }
     if (!segment.slots.settle(slot)) return;
     if (segment.settling.length === 0) touched.push(segment);
     segment.settling.push(slot);
@@ -215,7 +258,7 @@ export class LogState {
     }
     for (const definition of batch.definitions) encodeDefinition(out, definition);
     for (const { segment, slot, amendment } of change.amended) encodeAmended(out, segment.id, slot, amendment);
-    for (const segment of change.settled) encodeSettled(out, segment.id, segment.settling);
+    for (const { segment, slots } of change.settled) encodeSettled(out, segment.id, slots);
     for (const holder of change.delivered) encodeDelivered(out, holder);
   }
 
@@ -253,13 +296,16 @@ export class LogState {
   }
 }
 
-/** Acks come mostly in order. */
-function sortSlots(segment: Segment): void {
+/** What has been settled of the segment, which begins anew. */
+function takeSettling(segment: Segment): Settled {
   const { settling } = segment;
+  segment.settling = [];
+  // Acks come mostly in order.
   for (let index = 1; index < settling.length; index++) {
     if ((settling[index] as number) < (settling[index - 1] as number)) {
       settling.sort((a, b) => a - b);
-      return;
+      break;
     }
   }
+  return { segment, slots: settling };
 }

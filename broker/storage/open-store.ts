@@ -11,7 +11,7 @@ import { type Done, type Files, nodeFiles, type OpenFile } from './files.ts';
 import { BATCH_BYTES, LogStore } from './log-store.ts';
 import { decodeMark, MARK_BYTES, MARK_FILE, Mark, type MarkedEnd } from './mark.ts';
 import { PageLoader } from './page-loader.ts';
-import { type LogFile, LogRecovery, type RecoveredLog, type UnsyncedOctets } from './recover.ts';
+import { type LogFile, LogRecovery, type RecoveredLog, type TornFile, type UnsyncedOctets } from './recover.ts';
 import { RESERVE_BYTES, Reserve } from './reserve.ts';
 import { SegmentFiles } from './segment-files.ts';
 import { failureText, storeErrorOf } from './store-error.ts';
@@ -74,6 +74,8 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
     await salvage(folder, files, log.damages, clock, onEvent);
   }
   for (const notice of log.notices) onEvent(notice);
+  // It may be what fills the disk.
+  for (const torn of log.torn) await cutOff(files, torn);
   for (const octets of log.unsynced) await writeAgain(files, octets);
   if (log.unsynced.length > 0) await files.syncFolder(folder.logPath);
   const mark = new Mark(await openMark(files, folder.path, markPath));
@@ -172,6 +174,16 @@ async function salvage(
   await files.syncFolder(folder.path);
   for (const damage of damages) onEvent({ type: 'damage', text: damageText(damage) });
   onEvent({ type: 'notice', text: `the damaged files have been copied to ${aside}` });
+}
+
+/** Gives back the room of what is not needed; if that is not possible, it is in nobody's way. */
+async function cutOff(files: Files, { path, bytes }: TornFile): Promise<void> {
+  const file = await files.open(path, 'update');
+  try {
+    await file.truncate(bytes).catch(() => {});
+  } finally {
+    await file.close();
+  }
 }
 
 async function writeAgain(files: Files, { path, from, to }: UnsyncedOctets): Promise<void> {

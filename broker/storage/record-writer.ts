@@ -24,7 +24,7 @@ export class RecordWriter {
    * The record that `batch` is in `segment`, in pieces that are valid until the next one is encoded. Without `change` it
    * is the first of the segment and begins with a checkpoint.
    */
-  encode(batch: Batch, segment: Segment, sequence: number, change: StateChange | undefined): Part[] {
+  encode(batch: Batch, segment: Segment, sequence: number, change: StateChange | undefined): readonly Part[] {
     const buffer = this.#buffer;
     buffer.clear();
     buffer.skip(HEADER_BYTES);
@@ -33,8 +33,7 @@ export class RecordWriter {
     else this.#state.encodeChange(buffer, batch, change);
     this.stateBytes = buffer.length - HEADER_BYTES;
     const firstSlot = segment.slots.count;
-    batch.record.segment = segment;
-    batch.record.firstSlot = firstSlot;
+    batch.place(segment, firstSlot);
     this.#encodeMessages(batch, segment);
     const payloadBytes = buffer.length - HEADER_BYTES;
     writeHeader(buffer.patch(0, HEADER_BYTES), {
@@ -46,7 +45,7 @@ export class RecordWriter {
       stateBytes: this.stateBytes,
       firstSlot,
       slotCount: segment.slots.count - firstSlot,
-      settledCount: batch.settledSlots.length,
+      settledCount: change === undefined ? batch.settledSlots.length : settledIn(change),
       definitionCount: batch.definitions.length,
     });
     return buffer.parts();
@@ -106,4 +105,8 @@ export class RecordWriter {
       start = end;
     }
   }
+}
+
+function settledIn({ settled }: StateChange): number {
+  return settled.reduce((count, { slots }) => count + slots.length, 0);
 }

@@ -47,6 +47,14 @@ export interface RecoveredLog {
    * anything rests on it, for a sync that failed then would succeed now without doing anything.
    */
   readonly unsynced: readonly UnsyncedOctets[];
+  /** Files that end with a commit of which nobody was told, and how far they are intact. */
+  readonly torn: readonly TornFile[];
+}
+
+/** A file of which only the first `bytes` octets are needed. */
+export interface TornFile {
+  readonly path: string;
+  readonly bytes: number;
 }
 
 /** Octets `[from, to)` of a file. */
@@ -79,7 +87,7 @@ export class LogRecovery {
   /** How far the newest files, by number, are intact. */
   readonly #intactBytes = new Map<number, number>();
   #lastSequence = 0;
-  #isTorn = false;
+  readonly #torn: TornFile[] = [];
 
   /** `logFiles` in rising order. */
   constructor(files: Files, logFiles: readonly LogFile[], mark: MarkedEnd | undefined, pathOf: (id: number) => string) {
@@ -116,6 +124,7 @@ export class LogRecovery {
       lastSequence: Math.max(this.#lastSequence, this.#mark?.sequence ?? 0),
       leftovers: this.#leftovers,
       unsynced: isClean ? [] : newest.map((file) => this.#unsyncedOf(file)),
+      torn: this.#torn,
     };
   }
 
@@ -223,7 +232,7 @@ export class LogRecovery {
       const cut = file.bytes < markedBytes ? `the file ends at octet ${file.bytes}` : 'this is not what was written';
       this.#damage(file, { offset: bytes, end: markedBytes, header }, cut);
     } else if (file.bytes > bytes) {
-      this.#isTorn = true;
+      this.#torn.push({ path: file.path, bytes });
       const text = `${file.path}: its last ${file.bytes - bytes} octets are part of a commit that was not finished, and of which nobody was told; they are passed over`;
       this.#notices.push({ type: 'notice', text });
     }
@@ -323,7 +332,10 @@ export class LogRecovery {
     const mark = this.#mark;
     const last = this.#logFiles.at(-1);
     return (
-      mark?.isClosed === true && !this.#isTorn && last?.id === mark.segment && mark.sequence === this.#lastSequence
+      mark?.isClosed === true &&
+      this.#torn.length === 0 &&
+      last?.id === mark.segment &&
+      mark.sequence === this.#lastSequence
     );
   }
 }

@@ -16,7 +16,8 @@ const CHUNK_BYTES = 1024 * 1024;
 export class Reserve {
   readonly #files: Files;
   readonly #path: string;
-  readonly #bytes: number;
+  /** How much room it is; octets. */
+  readonly bytes: number;
   /** What is under way, after which the next thing may begin. */
   #last: Promise<void> = Promise.resolve();
 
@@ -24,7 +25,7 @@ export class Reserve {
   constructor(files: Files, path: string, bytes: number) {
     this.#files = files;
     this.#path = path;
-    this.#bytes = bytes;
+    this.bytes = bytes;
   }
 
   /** Makes the reserve when there is none and room for it. Never rejects. */
@@ -45,19 +46,19 @@ export class Reserve {
   }
 
   async #prepare(): Promise<void> {
-    if (this.#bytes === 0) return;
+    if (this.bytes === 0) return;
     const status = await this.#files.status(this.#path);
     if (status !== undefined) {
-      if (status.bytes === this.#bytes) return;
+      if (status.bytes === this.bytes) return;
       await this.#files.remove(this.#path);
     }
-    if ((await this.#files.room(this.#path.replace(/[^/\\]*$/, '.'))).freeBytes < this.#bytes * ROOM_FACTOR) return;
+    if ((await this.#files.room(this.#path.replace(/[^/\\]*$/, '.'))).freeBytes < this.bytes * ROOM_FACTOR) return;
     const file = await this.#files.open(this.#path, 'create');
     try {
       // Not zeros alone: some file systems keep no blocks for those.
       const chunk = Buffer.alloc(CHUNK_BYTES, 'reserve ');
-      for (let at = 0; at < this.#bytes; at += CHUNK_BYTES) {
-        const length = Math.min(CHUNK_BYTES, this.#bytes - at);
+      for (let at = 0; at < this.bytes; at += CHUNK_BYTES) {
+        const length = Math.min(CHUNK_BYTES, this.bytes - at);
         await new Promise<void>((resolve, reject) => {
           file.write(chunk, 0, length, at, (error) => (error === null ? resolve() : reject(error)));
         });

@@ -34,7 +34,7 @@ export class Segment implements RecordOwner {
   damaged = false;
   /** Reads under way; the file is not removed before they end. */
   readers = 0;
-  /** Slots settled by the commit that is being encoded. */
+  /** Slots settled by the batch that is being taken in. */
   settling: number[] = [];
   amendments: Map<number, Amendment> | undefined;
   translation: Translation | undefined;

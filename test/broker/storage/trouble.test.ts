@@ -139,28 +139,125 @@ describe('a full disk', () => {
     expect(await texts(files.afterCrash())).toHaveLength(10);
   });
 
-  test('gives up its reserve for acks, which make room', async () => {
-    const reserveBytes = 20_000;
-    const { files, life, events } = await begin(new FaultyFiles({ capacityBytes: 200_000 }), { reserveBytes });
-    await turns(20);
-    expect(files.paths()).toContain('/data/reserve');
-    const [queue] = life.queues;
-    if (queue === undefined) throw new Error('no queue');
+  /** Publishes until the disk is full. */
+  async function fill({ life, events }: Troubled, queues: StoreLife['queues']): Promise<void> {
     while (events.length === 0) {
-      life.publish([queue], 5000, 0, true);
+      life.publish(queues, 5000, 0, true);
       life.clock.advance(10);
       await turns(10);
     }
+  }
+
+  test('keeps its reserve from what is published, and gives it up for acks, which make room', async () => {
+    const reserveBytes = 20_000;
+    const full = await begin(new FaultyFiles({ capacityBytes: 300_000 }), { reserveBytes });
+    const { files, life, events } = full;
+    await turns(20);
+    expect(files.paths()).toContain('/data/reserve');
+    life.declare();
+    const [kept, drained] = life.queues;
+    if (kept === undefined || drained === undefined) throw new Error('no queue');
+    await fill(full, [drained]);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      life.clock.advance(RETRY_MS);
+      await turns(20);
+    }
+    expect(files.paths()).toContain('/data/reserve');
+    // Somebody else takes what is left.
+    files.capacityBytes = 0;
+    for (let count = drained.memory.length; count > 0; count--) life.settle(drained, 0);
+    life.clock.advance(RETRY_MS);
+    await turns(20);
     expect(files.paths()).not.toContain('/data/reserve');
-    while (queue.memory.length > 0) life.settle(queue, 0);
+    expect(events.map(({ type }) => type)).toEqual(['trouble']);
+    files.capacityBytes = 300_000;
     await life.sync();
     expect(events.map(({ type }) => type)).toEqual(['trouble', 'recovered']);
     for (let round = 0; round < 30; round++) {
-      life.publish([queue], 5000, 0, true);
+      life.publish([kept], 5000, 0, true);
       await life.sync();
-      life.settle(queue, 0);
+      life.settle(kept, 0);
       life.clock.advance(RETRY_MS);
     }
     expect(files.paths()).toContain('/data/reserve');
+  });
+
+  test.each([
+    { reserveBytes: 0, left: 0 },
+    { reserveBytes: 20_000, left: 1 },
+  ])('drained but for $left mends itself, with a reserve of $reserveBytes', async ({ reserveBytes, left }) => {
+    const full = await begin(new FaultyFiles({ capacityBytes: 500_000 }), { reserveBytes });
+    const { files, life, events } = full;
+    const [queue] = life.queues;
+    if (queue === undefined) throw new Error('no queue');
+    await fill(full, life.queues);
+    for (let round = 0; round < 20; round++) life.publish(life.queues, 5000, 0, true);
+    await turns(20);
+    const last = queue.lastPosition;
+    // What is left came when nothing could be written any more.
+    while (queue.memory.length > left) life.settle(queue, 0);
+    life.deliver(queue);
+    await life.sync();
+    await turns(20);
+    expect(events.map(({ type }) => type)).toEqual(['trouble', 'recovered']);
+    const used = files
+      .paths()
+      .filter((path) => path.endsWith('.log'))
+      .map((path) => files.contents(path).length);
+    expect(used.reduce((a, b) => a + b)).toBeLessThan(200_000);
+    expect(await texts(files.afterCrash())).toEqual([String(last)].slice(1 - left));
+    // What comes next is stored as ever.
+    for (let round = 0; round < 40; round++) {
+      life.publish(life.queues, 5000, 0, true);
+      await life.sync();
+    }
+    expect(await texts(files.afterCrash())).toHaveLength(40 + left);
+  });
+
+  test('writes what was published and changed meanwhile as it is when there is room, in order', async () => {
+    const full = await begin(new FaultyFiles({ capacityBytes: 100_000 }));
+    const { files, life } = full;
+    life.declare();
+    const [first, second] = life.queues;
+    if (first === undefined || second === undefined) throw new Error('no queue');
+    await fill(full, life.queues);
+    for (let round = 0; round < 6; round++) {
+      life.publish(life.queues, 40_000 + round, 0, true);
+      life.settle(first, round * 7);
+      life.amend(second, round * 5, round === 3);
+      life.deliver(second);
+      life.declare();
+      life.endTurn();
+      await turns(3);
+      life.clock.advance(RETRY_MS);
+      await turns(20);
+    }
+    files.capacityBytes = 10_000_000;
+    await life.sync();
+    const next = (await StoreLife.open(files.afterCrash(), { segmentBytes: 100_000 })) as StoreLife;
+    life.check(next, (await next.loadAll()) ?? []);
+  });
+
+  test('does not keep the next process from working: what was not finished goes first', async () => {
+    const full = await begin(new FaultyFiles({ capacityBytes: 50_000 }));
+    const { files, life } = full;
+    await fill(full, life.queues);
+    const before = files.paths().filter((path) => path.endsWith('.log'));
+    expect(before).toHaveLength(1);
+    const [path = ''] = before;
+    const after = files.afterKill();
+    // A commit was cut short by the full disk.
+    const intact = Buffer.from(after.contents(path));
+    const tail = Buffer.from(intact.subarray(0, 2000));
+    tail.fill(1, 60);
+    after.plant(path, Buffer.concat([intact, tail]));
+    after.capacityBytes = after.paths().reduce((sum, each) => sum + after.contents(each).length, 0);
+    const next = (await StoreLife.open(after, { segmentBytes: 100_000 })) as StoreLife;
+    const [queue] = next.queues;
+    if (queue === undefined) throw new Error('no queue');
+    while (queue.pages.length > 0) next.settlePage(queue, 0);
+    await next.sync();
+    expect(await texts(after.afterCrash())).toEqual([]);
+    expect(await next.close()).toBe(true);
   });
 });
