@@ -63,7 +63,7 @@ function optionsOf(flags: Flags): ServerOptions {
   };
 }
 
-function introduce({ url, ports, bots, names }: Server, flags: Flags): void {
+function introduce({ url, urlsOutside, ports, bots, names }: Server, flags: Flags): void {
   const amqp = `amqp://guest:guest@127.0.0.1:${ports.amqp}`;
   const cli = 'npx tsx examples/toy-twitter/command-line.ts';
   const target = ports.amqp === 5672 ? '' : `--url ${amqp} `;
@@ -72,7 +72,7 @@ function introduce({ url, ports, bots, names }: Server, flags: Flags): void {
   console.log(`
   Toy Twitter, on one Warren with all its doors
 
-  open   ${url}
+  open   ${[url, ...urlsOutside].join('  ')}
          in two windows, sign in under two names, follow each other, and talk
   type   ${cli} ${target}--as ben follow anna
          ${cli} ${target}--as ben timeline --live

@@ -57,8 +57,10 @@ export interface Server {
   /** Addresses of Rabbiter, the one for those at home first. */
   readonly bots: readonly string[];
   readonly ports: { readonly amqp: number; readonly stomp: number; readonly xmpp: number; readonly http: number };
-  /** Of the page. */
+  /** Of the page, on this machine. */
   readonly url: string;
+  /** The same as other machines see it; none when it is for this machine only. */
+  readonly urlsOutside: readonly string[];
   close(): Promise<void>;
 }
 
@@ -123,6 +125,7 @@ async function open(
     names,
     ...(accountsMax !== undefined && { accountsMax }),
   });
+  const allowed = ['loopback', ...origins];
   const web = await opened(
     startWebSocketGateway({
       ...kit,
@@ -132,10 +135,13 @@ async function open(
         pageDoor({ accounts, twitter, xmpp: { bot: botIn(xmpp), xmppPort: portOf(xmppPort) }, onDefect }),
         reverseHttpDoor(broker, { log }),
       ],
-      origins: ['loopback', ...origins, ...addressesOf(host).map((address) => `http://${address}:${ports.http}`)],
+      origins: allowed,
       messageBytesMax: MESSAGE_BYTES_MAX,
     }),
   );
+  const urlsOutside = outsideAddresses(host).map((address) => `http://${address}:${portOf(web)}/`);
+  // A page may connect from where it was served; only now it is known where that is.
+  allowed.push(...urlsOutside.map((url) => new URL(url).origin));
   const bots: string[] = [];
   const own = options.components?.map(({ domain }) => domain) ?? [];
   for (const domain of xmpp.exchangeDomains) {
@@ -160,7 +166,7 @@ async function open(
     await rabbiter.start();
     bots.push(address);
   }
-  const shown = host === '0.0.0.0' || host === '::' || host === '127.0.0.1' ? 'localhost' : host;
+  const isEverywhere = host === '0.0.0.0' || host === '::';
   return {
     broker,
     twitter,
@@ -169,7 +175,8 @@ async function open(
     xmpp,
     bots,
     ports: { amqp: portOf(amqp), stomp: portOf(stomp), xmpp: portOf(xmppPort), http: portOf(web) },
-    url: `http://${shown}:${portOf(web)}/`,
+    url: `http://${isEverywhere || host === '127.0.0.1' ? 'localhost' : host}:${portOf(web)}/`,
+    urlsOutside,
     close,
   };
 }
@@ -200,11 +207,15 @@ async function serviceUrl(broker: Broker, host: string, port: number): Promise<s
   return `amqp://${SERVICE_USER}:${password}@${target}:${port}/${encodeURIComponent(VHOST)}`;
 }
 
-/** Under which addresses a page can be opened that is served on `host`. */
-function addressesOf(host: string): string[] {
-  if (host !== '0.0.0.0' && host !== '::') return [host];
+/** Under which addresses other machines reach what listens on `host`. */
+function outsideAddresses(host: string): string[] {
+  if (host === '127.0.0.1' || host === '::1' || host === 'localhost') return [];
+  if (host !== '0.0.0.0' && host !== '::') return [host.includes(':') ? `[${host}]` : host];
   return Object.values(networkInterfaces()).flatMap((list = []) =>
-    list.map(({ address, family }) => (family === 'IPv6' ? `[${address}]` : address)),
+    // Addresses of a link alone need the name of the link, which no page's address can have.
+    list
+      .filter(({ internal, scopeid, family }) => !internal && !scopeid && (family === 'IPv4' || host === '::'))
+      .map(({ address, family }) => (family === 'IPv6' ? `[${address}]` : address)),
   );
 }
 

@@ -214,6 +214,23 @@ describe('a session over STOMP', () => {
     expect(await subscribe(iris, '/amq/queue/twitter.archive', { id: 'spy' })).toBe('403');
   });
 
+  it('is for pages from here, under whatever address they were opened, and from nowhere else', async () => {
+    const open = await startServer({ ports: FREE_PORTS, host: '0.0.0.0' });
+    const from = (origin: string): Promise<string> =>
+      new Promise((resolve) => {
+        const socket = new WebSocket(`ws://127.0.0.1:${open.ports.http}/ws`, ['v12.stomp'], { origin });
+        socket.once('open', () => resolve('open'));
+        socket.once('error', (error) => resolve(error.message));
+        socket.once('open', () => socket.close());
+      });
+    const here = ['http://localhost:3000', ...open.urlsOutside.map((url) => url.slice(0, -1))];
+    for (const origin of here) expect([origin, await from(origin)]).toEqual([origin, 'open']);
+    for (const origin of ['https://elsewhere.example', `http://192.0.2.1:${open.ports.http}`, 'null']) {
+      expect(await from(origin)).toContain('403');
+    }
+    await open.close();
+  });
+
   it('is not for whoever does not know the passcode', async () => {
     await place.server.accounts.signIn('kurt', undefined, true);
     await expect(connect('kurt', 'guessed')).rejects.toThrow('Bad CONNECT');
