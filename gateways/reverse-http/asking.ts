@@ -88,12 +88,10 @@ export class Asking {
     ask.request = { head: ask.head, body };
     const { channel, admission } = await this.#channelOf(principal);
     await admission.pass(this.#options.replyTimeoutMs);
-    const isServed = await this.#claims.isServed(ask.name);
     if (ask.gone) return;
-    const waitMs = isServed ? this.#options.replyTimeoutMs : this.#options.unavailableAfterMs;
     this.#claims.asks.set(ask.id, ask);
     this.#watch(ask);
-    channel.publish(this.#messageOf(ask, encodeRequest(ask.head, body), requestingClient, waitMs), true);
+    channel.publish(this.#messageOf(ask, encodeRequest(ask.head, body), requestingClient), true);
   }
 
   /**
@@ -116,6 +114,8 @@ export class Asking {
       if (whole !== undefined) return whole;
       if (this.#stream(ask, request, requestingClient)) return undefined;
     }
+    const { admission } = await this.#channelOf(principal);
+    await admission.pass(this.#options.replyTimeoutMs);
     return readBody(request, response, this.#options);
   }
 
@@ -132,7 +132,7 @@ export class Asking {
     return false;
   }
 
-  #messageOf(ask: Ask, body: Buffer, requestingClient: string, waitMs: number): Message {
+  #messageOf(ask: Ask, body: Buffer, requestingClient: string): Message {
     return createMessage({
       exchange: RHTTP_EXCHANGE,
       routingKey: ask.name,
@@ -141,7 +141,7 @@ export class Asking {
         contentType: MESSAGE_HTTP,
         correlationId: ask.id,
         replyTo: DIRECT_REPLIES,
-        expiration: String(waitMs),
+        expiration: String(this.#options.replyTimeoutMs),
         headers: { 'requesting-client': requestingClient },
       },
     });
@@ -154,8 +154,9 @@ export class Asking {
     const { replyTimeoutMs, unavailableAfterMs, bodyIdleMs } = this.#options;
     let deadline = performance.now() + replyTimeoutMs;
     let seenBytes = 0;
-    const check = (): void => {
-      if (this.#claims.asks.get(ask.id) !== ask) return;
+    const isOver = (): boolean => this.#claims.asks.get(ask.id) !== ask;
+    const check = async (): Promise<void> => {
+      if (isOver()) return;
       if (upload !== undefined && !upload.complete && upload.socket.bytesRead !== seenBytes) {
         seenBytes = upload.socket.bytesRead;
         deadline = performance.now() + Math.min(replyTimeoutMs, bodyIdleMs);
@@ -165,15 +166,25 @@ export class Asking {
         ask.giveUp(504, 'the application did not answer in time');
         return;
       }
-      setTimeout(check, Math.min(leftMs, unavailableAfterMs)).unref();
-      if (!ask.serving) void this.#checkServed(ask);
+      const graceMs = ask.serving ? unavailableAfterMs : await this.#graceMs(ask.name);
+      if (isOver()) return;
+      if (graceMs <= 0 && !ask.serving) {
+        ask.fail(504, 'no application is there to serve this');
+        await this.#claims.sweep(ask.name);
+      } else setTimeout(check, Math.max(1, Math.min(leftMs, graceMs))).unref();
     };
     setTimeout(check, Math.min(replyTimeoutMs, unavailableAfterMs)).unref();
   }
 
-  async #checkServed(ask: Ask): Promise<void> {
-    const isServed = await this.#claims.isServed(ask.name).catch(() => false);
-    if (!isServed && !ask.serving) ask.fail(504, 'no application is there to serve this');
+  /**
+   * For how long a name may yet go unserved; none is left when nobody has come, gone or served for the whole time. A
+   * poller with an answer to deliver is away for a moment.
+   */
+  async #graceMs(name: string): Promise<number> {
+    const { unavailableAfterMs } = this.#options;
+    if (await this.#claims.isServed(name).catch(() => false)) return unavailableAfterMs;
+    const idleSince = this.#claims.get(name)?.idleSince ?? Number.NEGATIVE_INFINITY;
+    return unavailableAfterMs - (performance.now() - idleSince);
   }
 
   #onEnd(ask: Ask): void {

@@ -7,6 +7,28 @@ export interface BodyLimits {
   readonly bodyBytesMax: number;
   /** Longest pause between two pieces. */
   readonly bodyIdleMs: number;
+  /** Of all bodies that are being read at a time; absent: nobody counts. */
+  readonly budget?: BodyBudget;
+}
+
+/** How much memory the bodies may take together that have begun and not ended. */
+export class BodyBudget {
+  readonly #bytesMax: number;
+  #bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  /** False when that is more than there is; taken all the same, and to be given back. */
+  take(bytes: number): boolean {
+    this.#bytes += bytes;
+    return this.#bytes <= this.#bytesMax;
+  }
+
+  giveBack(bytes: number): void {
+    this.#bytes -= bytes;
+  }
 }
 
 /**
@@ -22,7 +44,7 @@ export function announcedLength(request: IncomingMessage): number | undefined {
 
 /**
  * The body of a request. Throws HttpError: 413 for one over the limit, before it is read where its length is announced;
- * 408 for one that stands still; 400 for one that breaks off.
+ * 408 for one that stands still; 400 for one that breaks off; 503 when too much is being read.
  */
 export async function readBody(
   request: IncomingMessage,
@@ -98,13 +120,18 @@ function tooLarge({ bodyBytesMax }: BodyLimits): HttpError {
   return new HttpError(413, `the body is larger than ${bodyBytesMax} octets`);
 }
 
-/** All that a stream gives; throws as `readBody`. */
+function tooMuch(): HttpError {
+  return new HttpError(503, 'too many large bodies are coming at a time', { 'Retry-After': '5' });
+}
+
+/** All that a stream gives; throws as `readBody`, and 503 when too much is being read. */
 export function collect(stream: Readable, limits: BodyLimits): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let bytes = 0;
     const settle = (error?: HttpError): void => {
       clearTimeout(timer);
+      limits.budget?.giveBack(bytes);
       stream.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
       // An error that comes later is nobody's any more.
       stream.on('error', () => {});
@@ -117,10 +144,10 @@ export function collect(stream: Readable, limits: BodyLimits): Promise<Buffer> {
       timer.refresh();
       bytes += chunk.length;
       chunks.push(chunk);
-      if (bytes > limits.bodyBytesMax) {
-        stream.pause();
-        settle(tooLarge(limits));
-      }
+      const isAffordable = limits.budget?.take(chunk.length) ?? true;
+      if (isAffordable && bytes <= limits.bodyBytesMax) return;
+      stream.pause();
+      settle(bytes > limits.bodyBytesMax ? tooLarge(limits) : tooMuch());
     };
     const onEnd = (): void => settle();
     const onClose = (): void => settle(new HttpError(400, 'the body broke off'));

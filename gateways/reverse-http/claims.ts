@@ -14,6 +14,7 @@ import { DoorSession, isBrokerError } from './door-session.ts';
 import type { ErrandRequest } from './errand.ts';
 import { HttpError } from './http-error.ts';
 import type { ResolvedOptions } from './options.ts';
+import { Picture } from './picture.ts';
 import { MessageRequestor, nobody, type Requestor } from './requestor.ts';
 import type { Resource } from './resource.ts';
 
@@ -27,6 +28,7 @@ export interface ClaimRequest {
 
 export class Claims implements CrewHost {
   readonly door: DoorSession;
+  readonly picture: Picture;
   /** Requests for public URLs that wait for an answer, by id. */
   readonly asks = new Map<string, Ask>();
   /** Ids of requests whose clients have gone while their messages may still be in a queue. */
@@ -47,6 +49,7 @@ export class Claims implements CrewHost {
     this.#options = options;
     this.#capabilities = capabilities;
     this.door = new DoorSession(broker);
+    this.picture = new Picture(broker, this.door);
   }
 
   get(name: string): Claim | undefined {
@@ -235,10 +238,41 @@ export class Claims implements CrewHost {
     try {
       const door = await this.door.channel();
       const { consumerCount } = await door.declareQueue({ queue: queueOf(name), passive: true });
-      return consumerCount > (claim?.crews.size ?? 0);
+      if (consumerCount > (claim?.crews.size ?? 0)) return true;
     } catch (error) {
-      if (isBrokerError(error, 'not-found')) return false;
-      throw error;
+      if (!isBrokerError(error, 'not-found')) throw error;
+    }
+    return this.#isServedElsewhere(name);
+  }
+
+  /** By a queue that somebody has bound himself. */
+  async #isServedElsewhere(name: string): Promise<boolean> {
+    const { bindings, queues } = await this.picture.look();
+    const bound = new Set(
+      bindings
+        .filter(({ source, bindingKey }) => source === RHTTP_EXCHANGE && bindingKey === name)
+        .map(({ destination }) => destination),
+    );
+    bound.delete(queueOf(name));
+    return bound.size > 0 && queues.some((queue) => bound.has(queue.name) && queue.consumers.length > 0);
+  }
+
+  /** Drops what has been withdrawn from the front of a queue that nobody serves. */
+  async sweep(name: string): Promise<void> {
+    try {
+      const door = await this.door.channel();
+      for (;;) {
+        const got = await door.get(queueOf(name));
+        if (got === undefined) return;
+        const { correlationId = '' } = got.message.properties;
+        if (!this.withdrawn.delete(correlationId)) {
+          door.reject(got.deliveryTag, { requeue: true, returned: true });
+          return;
+        }
+        door.ack(got.deliveryTag);
+      }
+    } catch (error) {
+      if (!(error instanceof BrokerError)) throw error;
     }
   }
 

@@ -82,7 +82,7 @@ class ReverseHttpDoor implements HttpDoor {
     const { privateUrl } = this.#claiming;
     this.#reversal = new Reversal({ options, claims: this.#claims, authentication: this.#authentication, privateUrl });
     this.#comet = new Comet(options);
-    this.#slots = new Slots(broker, this.#claims);
+    this.#slots = new Slots(this.#claims);
     this.#relay = new Relay(options);
     const freeSlots = async (name: string): Promise<number> => (await this.#slots.count(name))?.free ?? 0;
     this.#tiers = options.upstreams.map((text) => new Tier({ broker, options, freeSlots }, parseUpstream(text)));
@@ -113,7 +113,9 @@ class ReverseHttpDoor implements HttpDoor {
   }
 
   onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, peer: PeerAddress): boolean {
-    const name = this.#publicName(request) ?? claimName(pathOf(request).slice(CLAIM_PATH.length));
+    const path = pathOf(request);
+    const joined = path.startsWith(CLAIM_PATH) ? claimName(path.slice(CLAIM_PATH.length)) : undefined;
+    const name = this.#publicName(request) ?? joined;
     const named = peerAsNamed(request, peer, this.#options);
     return name !== undefined && name !== '' && this.#reversal.onUpgrade(name, request, socket, head, named);
   }

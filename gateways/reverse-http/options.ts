@@ -1,6 +1,7 @@
 /** What can be decided about the reverse-HTTP door. What is an option of the process too has its default there. */
 import { type Log, SILENT_LOG } from '../log.ts';
 import { OPTIONS } from '../options.ts';
+import { BodyBudget } from './body.ts';
 
 /** Defaults are those of the options in `../options.ts`, where there is one that means the same. */
 export interface ReverseHttpOptions {
@@ -30,6 +31,8 @@ export interface ReverseHttpOptions {
   readonly bodyIdleMs?: number;
   /** Largest body of a request that becomes a message, of a reply, and of a published message. */
   readonly bodyBytesMax?: number;
+  /** Octets of all bodies that are being read at a time, those that stream excepted. */
+  readonly bodiesBytesMax?: number;
   /** Bodies from this size on stream where a reversed connection is free. */
   readonly streamBytesMin?: number;
   /** How long a body may be in coming before it is streamed although it is small so far. */
@@ -58,11 +61,14 @@ export interface ReverseHttpOptions {
 }
 
 export type ResolvedOptions = Required<Omit<ReverseHttpOptions, 'domain' | 'anonymousUser'>> &
-  Pick<ReverseHttpOptions, 'domain' | 'anonymousUser'>;
+  Pick<ReverseHttpOptions, 'domain' | 'anonymousUser'> & { readonly budget: BodyBudget };
 
 /** `options` with the defaults filled in. */
 export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {
+  const bodiesBytesMax = options.bodiesBytesMax ?? 256 * 1024 * 1024;
   return {
+    bodiesBytesMax,
+    budget: new BodyBudget(bodiesBytesMax),
     visitors: OPTIONS.reverseHttpVisitors.default,
     origins: OPTIONS.websocketOrigins.default,
     slotsPath: OPTIONS.reverseHttpSlotsPath.default,

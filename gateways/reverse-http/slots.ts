@@ -3,14 +3,9 @@
  * a job into pieces, and a gateway that is a server itself parks as many polls above as it has free slots below.
  */
 import type { ServerResponse } from 'node:http';
-import type { Broker } from '../../broker/port.ts';
-import type { Topology } from '../../broker/topology.ts';
 import { queueOf } from './claim.ts';
 import type { Claims } from './claims.ts';
 import { HttpError } from './http-error.ts';
-
-/** How long a picture of the broker serves; asking is cheap for whoever asks, and must be for the broker. */
-const PICTURE_MS = 500;
 
 export interface SlotCount {
   readonly name: string;
@@ -25,12 +20,9 @@ export interface SlotCount {
 }
 
 export class Slots {
-  readonly #broker: Broker;
   readonly #claims: Claims;
-  #picture: Promise<Topology> | undefined;
 
-  constructor(broker: Broker, claims: Claims) {
-    this.#broker = broker;
+  constructor(claims: Claims) {
     this.#claims = claims;
   }
 
@@ -51,7 +43,7 @@ export class Slots {
   /** Servers of this door and consumers of every other one together; undefined when the name has no queue. */
   async count(name: string): Promise<SlotCount | undefined> {
     const claim = this.#claims.get(name);
-    const { queues } = await this.#look();
+    const { queues } = await this.#claims.picture.look();
     const queue = queues.find((view) => view.name === queueOf(name));
     if (claim === undefined && queue === undefined) return undefined;
     const ours = new Set(Array.from(claim?.crews.values() ?? [], (crew) => crew.connectionName));
@@ -69,17 +61,5 @@ export class Slots {
       waiting: queue?.messagesReady ?? 0,
       unlimited: others.length - limited.length,
     };
-  }
-
-  #look(): Promise<Topology> {
-    if (this.#picture === undefined) {
-      this.#picture = this.#claims.door.vhost().then((vhost) => this.#broker.snapshot(vhost));
-      const forget = (): void => {
-        this.#picture = undefined;
-      };
-      this.#picture.catch(forget);
-      setTimeout(forget, PICTURE_MS).unref();
-    }
-    return this.#picture;
   }
 }

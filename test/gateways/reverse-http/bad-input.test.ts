@@ -143,6 +143,19 @@ describe('sizes', () => {
     expect(await post(max + 1)).toMatch(/^HTTP\/1\.1 413 /);
   });
 
+  it('503 for more bodies at a time than there is room for, and room again when they are over', async () => {
+    await scene.close();
+    scene = await Scene.open({ bodiesBytesMax: 50_000 });
+    const { first } = await scene.claim({ name: 'foo' });
+    const post = head('POST /http/foo/ HTTP/1.1', 'Host: localhost', 'Connection: close', 'Content-Length: 40000');
+    const slow = await scene.dial(post + 'x'.repeat(30_000));
+    await eventually(async () => expect(await scene.raw(post + 'x'.repeat(30_000))).toMatch(/^HTTP\/1\.1 503 /));
+    slow.destroy();
+    const polled = poll(scene, first, () => answer('fine'));
+    await eventually(async () => expect(await scene.raw(post + 'x'.repeat(40_000))).toContain('fine'));
+    await polled;
+  });
+
   it('413 for a reply over the limit', async () => {
     const { first } = await scene.claim({ name: 'foo' });
     const asked = scene.fetch('/http/foo/');
@@ -314,9 +327,10 @@ describe('messages that are no requests', () => {
 
   it.each(['PTTH/1.0', 'poll'])('cannot write fields by the header requesting-client: %s', async (kind) => {
     const seen: string[] = [];
+    let polled: Promise<unknown> | undefined;
     const { first } = await scene.claim({ name: 'foo' });
     if (kind === 'poll') {
-      void poll(scene, first, (_text, envelope) => {
+      polled = poll(scene, first, (_text, envelope) => {
         seen.push(JSON.stringify([...envelope.headers]));
         return answer('');
       });
@@ -332,6 +346,7 @@ describe('messages that are no requests', () => {
     channel.publish(createMessage({ exchange: 'amq.rhttp', routingKey: 'foo', body, properties: { headers } }));
     await eventually(() => expect(seen).toHaveLength(1));
     expect(seen[0]).not.toContain('njected');
+    await polled;
   });
 
   it('cannot have the door write where their server may not', async () => {

@@ -1,6 +1,7 @@
 /** The reversehttp.net protocol, as an application with an HTTP client sees it. */
 import { once } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createMessage } from '../../../broker/message.ts';
 import { eventually } from '../../support/eventually.ts';
 import { answer, consumerApplication, linksOf, poll, Scene } from './scene.ts';
 
@@ -214,6 +215,43 @@ describe('what the gateway answers itself', () => {
     await scene.claim({ name: 'foo' });
     expect((await scene.fetch('/http/foo/')).status).toBe(504);
     await eventually(async () => expect(await scene.depth('rhttp.foo')).toBe(0));
+  });
+
+  it('no 504 for what came while the only poller was answering somebody else', async () => {
+    await scene.close();
+    scene = await Scene.open({ unavailableAfterMs: 300 });
+    let { first: url } = await scene.claim({ name: 'foo' });
+    const asked = Array.from({ length: 4 }, async (_, index) => (await scene.fetch(`/http/foo/${index}`)).text());
+    await eventually(async () => expect(await scene.depth('rhttp.foo')).toBe(4));
+    const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 200));
+    // Together it is away for longer than that, at no time by itself.
+    for (let count = 0; count < 4; count += 1) {
+      await pause();
+      url = await poll(scene, url, async (text) => {
+        await pause();
+        return answer(text.split(' ')[1] ?? '');
+      });
+    }
+    expect(await Promise.all(asked)).toEqual([0, 1, 2, 3].map((index) => `/http/foo/${index}`));
+  });
+
+  it('no 504 for a consumer of a queue of its own that takes its time', async () => {
+    await scene.close();
+    scene = await Scene.open({ unavailableAfterMs: 30 });
+    const channel = await scene.channel();
+    await channel.declareQueue({ queue: 'mine' });
+    await channel.bind({ source: 'amq.rhttp', destination: 'mine', destinationKind: 'queue', bindingKey: 'foo' });
+    await channel.consume(
+      { queue: 'mine', noAck: true },
+      {
+        onDeliver: ({ properties: { replyTo = '', correlationId = '' } }) =>
+          void setTimeout(() => {
+            const properties = { correlationId };
+            channel.publish(createMessage({ routingKey: replyTo, body: answer('at last'), properties }));
+          }, 700),
+      },
+    );
+    expect(await (await scene.fetch('/http/foo/')).text()).toBe('at last');
   });
 
   it('no 504 yet for a busy application; 504 when it takes too long', async () => {

@@ -43,6 +43,12 @@ describe('PTTH/1.0', () => {
     expect(await (await scene.fetch('/http/foo/a', { method: 'POST', body: 'b' })).text()).toBe('POST /http/foo/a b');
   });
 
+  it('is for paths of claims only', async () => {
+    const turned = turnRound(scene, '/exchange/abcfoo', { Upgrade: 'PTTH/1.0' });
+    await expect(turned).rejects.toThrow('refused with 404');
+    expect(await scene.depth('rhttp.foo')).toBeUndefined();
+  });
+
   it('makes the claim, and only its maker, or who knows its token, may join it', async () => {
     for (const user of ['anna', 'berta']) {
       await scene.broker.administration.putUser({ name: user, password: 'x' });
