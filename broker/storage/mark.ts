@@ -2,7 +2,9 @@
  * The file `mark`: how far the log is on disk, and whether it was ended in an orderly way. It is not part of what is
  * stored and is not synced but at the end: it tells damage at the end of the log from a commit that nobody was told of.
  *
- * Two copies of 40 octets, written in turns, little-endian:
+ * Three copies of 40 octets, of which the first two are written in turns. The third is written and synced once, before the
+ * folder has a log: whatever a power failure does to the other two, a mark without any copy that is intact has been damaged
+ * or was never there. Little-endian:
  *
  * ```
  *  0 magic "WRNM"                              4 segment
@@ -17,10 +19,13 @@ import type { Segment } from './segment.ts';
 /** Name of the file within the data folder. */
 export const MARK_FILE = 'mark';
 
-/** Octets of the file. */
-export const MARK_BYTES = 80;
-
 const COPY_BYTES = 40;
+/** Where the copy lies that is written once. */
+const FIRST_AT = 80;
+
+/** Octets of the file; older folders have one without the third copy. */
+export const MARK_BYTES = 120;
+
 const CHECKED_BYTES = 36;
 const MAGIC = 0x4d4e5257;
 
@@ -37,10 +42,19 @@ export interface MarkedEnd extends LogEnd {
   readonly isClosed: boolean;
 }
 
-/** What the octets of the file say: the later one of its copies; undefined when there is none. */
+/** What the octets of the file say: the latest one of its copies; undefined when there is none. */
 export function decodeMark(octets: Buffer): MarkedEnd | undefined {
-  const marks = [0, COPY_BYTES].map((at) => decodeCopy(octets.subarray(at, at + COPY_BYTES)));
+  const marks = copiesOf(octets).map(decodeCopy);
   return marks.reduce((a, b) => (a === undefined || (b !== undefined && isLater(b, a)) ? b : a));
+}
+
+/** A copy has been written and is not what was written; a power failure may do that, too. */
+export function isPartlyDamaged(octets: Buffer): boolean {
+  return copiesOf(octets).some((copy) => decodeCopy(copy) === undefined && copy.some((octet) => octet !== 0));
+}
+
+function copiesOf(octets: Buffer): Buffer[] {
+  return [0, COPY_BYTES, FIRST_AT].map((at) => octets.subarray(at, at + COPY_BYTES));
 }
 
 function isLater(a: MarkedEnd, b: MarkedEnd): boolean {
@@ -86,6 +100,13 @@ export class Mark {
     this.#file = file;
   }
 
+  /** The folder has a mark from now on that no power failure takes away; `octets` are those of the file. */
+  async begin(octets: Buffer, seal: bigint): Promise<void> {
+    if (decodeCopy(octets.subarray(FIRST_AT)) !== undefined) return;
+    await this.#sync();
+    await this.#writeAll(encodeMark({ segment: 0, seal, bytes: 0, sequence: 0, isClosed: false }), FIRST_AT);
+  }
+
   /** The log is on disk up to here. */
   note({ id, seal, bytes }: Segment, sequence: number): void {
     this.#next = { segment: id, seal, bytes, sequence, isClosed: false };
@@ -112,20 +133,24 @@ export class Mark {
       });
     }
     try {
-      if (end !== undefined) await this.#writeBoth(encodeMark({ ...end, isClosed: true }));
+      const copy = end === undefined ? undefined : encodeMark({ ...end, isClosed: true });
+      if (copy !== undefined) await this.#writeAll(Buffer.concat([copy, copy]), 0);
     } catch {
       // The next start takes it for a crash, which loses nothing.
     }
     await this.#file.close().catch(() => {});
   }
 
-  #writeBoth(copy: Buffer): Promise<void> {
-    const octets = Buffer.concat([copy, copy]);
+  async #writeAll(octets: Buffer, at: number): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#file.write(octets, 0, octets.length, at, (error) => (error === null ? resolve() : reject(error)));
+    });
+    await this.#sync();
+  }
+
+  #sync(): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#file.write(octets, 0, octets.length, 0, (error) => {
-        if (error !== null) reject(error);
-        else this.#file.sync((failure) => (failure === null ? resolve() : reject(failure)));
-      });
+      this.#file.sync((error) => (error === null ? resolve() : reject(error)));
     });
   }
 }

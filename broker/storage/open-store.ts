@@ -9,7 +9,7 @@ import { type Damage, damageError, damageText } from './damage.ts';
 import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './data-folder.ts';
 import { type Done, type Files, nodeFiles, type OpenFile } from './files.ts';
 import { BATCH_BYTES, LogStore } from './log-store.ts';
-import { decodeMark, MARK_BYTES, MARK_FILE, Mark, type MarkedEnd } from './mark.ts';
+import { MARK_BYTES, MARK_FILE, Mark } from './mark.ts';
 import { PageLoader } from './page-loader.ts';
 import { type LogFile, LogRecovery, type RecoveredLog, type TornFile, type UnsyncedOctets } from './recover.ts';
 import { RESERVE_BYTES, Reserve } from './reserve.ts';
@@ -68,7 +68,8 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
     onEvent({ type: 'notice', text: `cannot remove ${path}: ${failureText(error)}` });
   });
   const markPath = join(folder.path, MARK_FILE);
-  const log = await recoverLog(folder, files, markPath, (id) => segmentFiles.path(id));
+  const markOctets = await readMark(files, markPath);
+  const log = await recoverLog(folder, files, markOctets, (id) => segmentFiles.path(id));
   if (log.damages.length > 0) {
     if (options.recover !== 'salvage') throw damageError(folder.path, log.damages);
     await salvage(folder, files, log.damages, clock, onEvent);
@@ -79,6 +80,8 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
   for (const octets of log.unsynced) await writeAgain(files, octets);
   if (log.unsynced.length > 0) await files.syncFolder(folder.logPath);
   const mark = new Mark(await openMark(files, folder.path, markPath));
+  // On a full disk it must do without.
+  await mark.begin(markOctets ?? Buffer.alloc(0), log.state.seal).catch(() => {});
   const reserve = new Reserve(files, join(folder.path, RESERVE_FILE), reserveBytes);
   void reserve.prepare();
   const { state, recovery, nextSegment, lastSequence, leftovers } = log;
@@ -123,7 +126,7 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
 async function recoverLog(
   folder: DataFolder,
   files: Files,
-  markPath: string,
+  mark: Buffer | undefined,
   pathOf: (id: number) => string,
 ): Promise<RecoveredLog> {
   const logFiles: LogFile[] = [];
@@ -133,7 +136,7 @@ async function recoverLog(
     if (id !== undefined) logFiles.push({ id, path, bytes: (await files.status(path))?.bytes ?? 0 });
   }
   logFiles.sort((a, b) => a.id - b.id);
-  return new LogRecovery(files, logFiles, await readMark(files, markPath), pathOf).run();
+  return new LogRecovery(files, logFiles, mark, pathOf).run();
 }
 
 async function openMark(files: Files, folderPath: string, path: string): Promise<OpenFile> {
@@ -143,11 +146,12 @@ async function openMark(files: Files, folderPath: string, path: string): Promise
   return file;
 }
 
-async function readMark(files: Files, path: string): Promise<MarkedEnd | undefined> {
+/** The octets of the file; undefined when there is none. */
+async function readMark(files: Files, path: string): Promise<Buffer | undefined> {
   if ((await files.status(path)) === undefined) return undefined;
   const file = await files.open(path, 'read');
   try {
-    return decodeMark(await readOctets(file, 0, MARK_BYTES));
+    return await readOctets(file, 0, MARK_BYTES);
   } finally {
     await file.close();
   }

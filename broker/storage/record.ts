@@ -101,3 +101,15 @@ export function findMagic(octets: Buffer, at: number, end: number): number {
   const found = octets.indexOf(MAGIC_OCTETS, at);
   return found >= 0 && found + MAGIC_OCTETS.length <= end ? found : -1;
 }
+
+/**
+ * Whether a file that begins with `octets` may be a segment of which not even the first record was finished: it begins as
+ * one does, or its first octets have not been written.
+ */
+export function isBeginning(octets: Buffer, segment: number): boolean {
+  const expected = Buffer.alloc(8);
+  expected.writeUInt32LE(MAGIC, 0);
+  expected.writeUInt32LE(segment, 4);
+  const first = octets.subarray(0, expected.length);
+  return first.equals(expected.subarray(0, first.length)) || first.every((octet) => octet === 0);
+}

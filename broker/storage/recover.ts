@@ -14,10 +14,10 @@ import { readOctets } from './block-reader.ts';
 import { contentsText, type Damage } from './damage.ts';
 import type { Files } from './files.ts';
 import { LogState } from './log-state.ts';
-import type { MarkedEnd } from './mark.ts';
+import { decodeMark, isPartlyDamaged, MARK_FILE, type MarkedEnd } from './mark.ts';
 import { MessageCursor } from './message-operations.ts';
 import { hasCheckpoint } from './operations.ts';
-import { HEADER_BYTES, type RecordHeader, readAnyHeader } from './record.ts';
+import { HEADER_BYTES, isBeginning, type RecordHeader, readAnyHeader } from './record.ts';
 import { FoundCustodies, Recovery } from './recovery.ts';
 import { Replay } from './replay.ts';
 import { Segment } from './segment.ts';
@@ -75,6 +75,8 @@ export class LogRecovery {
   readonly #files: Files;
   readonly #logFiles: readonly LogFile[];
   readonly #mark: MarkedEnd | undefined;
+  /** What is wrong with the mark beside a log that was written to; undefined: nothing. */
+  readonly #markFault: 'missing' | 'damaged' | 'damaged in part' | undefined;
   readonly #pathOf: (id: number) => string;
   readonly #damages: Damage[] = [];
   readonly #notices: StoreEvent[] = [];
@@ -89,17 +91,22 @@ export class LogRecovery {
   #lastSequence = 0;
   readonly #torn: TornFile[] = [];
 
-  /** `logFiles` in rising order. */
-  constructor(files: Files, logFiles: readonly LogFile[], mark: MarkedEnd | undefined, pathOf: (id: number) => string) {
+  /** `logFiles` in rising order; `mark`: the octets of the file, undefined when there is none. */
+  constructor(files: Files, logFiles: readonly LogFile[], mark: Buffer | undefined, pathOf: (id: number) => string) {
     this.#files = files;
     this.#logFiles = logFiles;
-    this.#mark = mark;
+    this.#mark = mark && decodeMark(mark);
+    this.#markFault = logFiles.some(({ bytes }) => bytes > 0) ? faultOf(mark) : undefined;
     this.#pathOf = pathOf;
   }
 
   /** Reads everything. Throws StoreError when a file cannot be read at all; what is damaged is in the answer. */
   async run(): Promise<RecoveredLog> {
     this.#state = new LogState((await this.#findSeal()) ?? randomBytes(8).readBigUInt64LE());
+    if (this.#markFault !== undefined) {
+      const text = `the file ${MARK_FILE}, which says how far the log is on disk, is ${this.#markFault}; it is made anew`;
+      this.#notices.push({ type: 'notice', text });
+    }
     const base = await this.#findBase();
     const newest = this.#logFiles.filter(({ id }) => id >= (base?.id ?? 0));
     for (const file of newest) await this.#replay(file, file === base);
@@ -219,8 +226,22 @@ export class LogRecovery {
         text: 'the checkpoint at its beginning is not what was written',
       });
     }
-    this.#judgeEnd(file, segment, regions);
-    if (records === 0) this.#leftovers.push(file.path);
+    if (records > 0) {
+      this.#judgeEnd(file, segment, regions);
+      return;
+    }
+    this.#leftovers.push(file.path);
+    if (file.bytes === 0 || (await this.#isBegun(file))) this.#judgeEnd(file, segment, regions);
+    else this.#damage(file, { offset: 0, end: file.bytes, header: undefined }, 'nothing in it is what Warren writes');
+  }
+
+  async #isBegun({ id, path }: LogFile): Promise<boolean> {
+    try {
+      const file = await this.#files.open(path, 'read');
+      return isBeginning(await readOctets(file, 0, HEADER_BYTES).finally(() => file.close()), id);
+    } catch (error) {
+      throw storeErrorOf(error, 'cannot read', path);
+    }
   }
 
   /** What there is at the end of a newest file that is not intact. */
@@ -231,9 +252,13 @@ export class LogRecovery {
       const [header] = regions.flatMap((region) => region.header ?? []);
       const cut = file.bytes < markedBytes ? `the file ends at octet ${file.bytes}` : 'this is not what was written';
       this.#damage(file, { offset: bytes, end: markedBytes, header }, cut);
+    } else if (file.bytes > bytes && mark === undefined) {
+      const [header] = regions.flatMap((region) => region.header ?? []);
+      const text = `this is not what was written, or was not finished: the file ${MARK_FILE}, which would tell, is ${this.#markFault}`;
+      this.#damage(file, { offset: bytes, end: file.bytes, header }, text);
     } else if (file.bytes > bytes) {
       this.#torn.push({ path: file.path, bytes });
-      const text = `${file.path}: its last ${file.bytes - bytes} octets are part of a commit that was not finished, and of which nobody was told; they are passed over`;
+      const text = `${file.path}: its last ${file.bytes - bytes} octets are part of a commit that was not finished, and of which nobody was told${this.#markFault === undefined ? '' : `, as far as is known: the file ${MARK_FILE} is ${this.#markFault}`}; they are passed over`;
       this.#notices.push({ type: 'notice', text });
     }
   }
@@ -338,4 +363,10 @@ export class LogRecovery {
       mark.sequence === this.#lastSequence
     );
   }
+}
+
+function faultOf(mark: Buffer | undefined): 'missing' | 'damaged' | 'damaged in part' | undefined {
+  if (mark === undefined) return 'missing';
+  if (decodeMark(mark) === undefined) return 'damaged';
+  return isPartlyDamaged(mark) ? 'damaged in part' : undefined;
 }

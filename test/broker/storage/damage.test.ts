@@ -161,6 +161,63 @@ describe.each(['close', 'kill'] as const)('a log after a %s', (end) => {
   }, 60_000);
 });
 
+describe('a mark that is', () => {
+  const newest = '/data/log/00000001.log';
+
+  /** A log whose last record holds a confirmed message. */
+  async function marked(): Promise<FaultyFiles> {
+    const files = new FaultyFiles();
+    const life = (await StoreLife.open(files, OPTIONS)) as StoreLife;
+    life.declare();
+    await life.sync();
+    life.publish(life.queues, 10, 0, true);
+    await life.sync();
+    await nextTurn();
+    return files.afterKill();
+  }
+
+  test.each([
+    ['missing', (files: FaultyFiles) => files.remove('/data/mark')],
+    ['damaged', async (files: FaultyFiles) => files.plant('/data/mark', 'no mark'.repeat(20))],
+    ['damaged', async (files: FaultyFiles) => files.plant('/data/mark', '')],
+  ])('%s is told of, and damage at the end of the log is no unfinished commit then', async (what, spoil) => {
+    const files = await marked();
+    await spoil(files);
+    const events: StoreEvent[] = [];
+    expect((await look(files.afterKill(), 'refuse', events)).seen).toHaveLength(1);
+    expect(events).toEqual([{ type: 'notice', text: expect.stringContaining(`the file mark, which says how far`) }]);
+    expect(events[0]).toEqual({ type: 'notice', text: expect.stringContaining(`is ${what};`) });
+    const octets = files.contents(newest);
+    files.plant(newest, octets.subarray(0, octets.length - 1));
+    await expect(look(files)).rejects.toThrow(/octet \d+: .*it held 1 message/);
+    expect((await look(files, 'salvage')).queues).toEqual(['q1']);
+    // It is made anew.
+    const later: StoreEvent[] = [];
+    expect((await look(files, 'refuse', later)).seen).toEqual([]);
+    expect(later).toEqual([]);
+  });
+
+  test('damaged in part is told of, and not called harmless', async () => {
+    const files = await marked();
+    const octets = files.contents(newest);
+    files.damage('/data/mark', 10, Uint8Array.of(77));
+    files.plant(newest, Buffer.concat([octets, Buffer.from('torn')]));
+    const events: StoreEvent[] = [];
+    expect((await look(files, 'refuse', events)).seen).toHaveLength(1);
+    expect(events.map(({ type }) => type)).toEqual(['notice', 'notice']);
+    expect(events[1]).toEqual({ type: 'notice', text: expect.stringContaining('as far as is known') });
+  });
+
+  test('fine, with a newest file that nobody of ours has begun: refused, and kept aside when salvaged', async () => {
+    const files = await marked();
+    const foreign = '/data/log/00000002.log';
+    files.plant(foreign, 'Z'.repeat(100_000));
+    await expect(look(files)).rejects.toThrow(`${foreign}, octet 0: nothing in it is what Warren writes`);
+    expect((await look(files, 'salvage')).seen).toHaveLength(1);
+    expect(files.paths().filter((path) => /damaged-.*00000002\.log$/.test(path))).toHaveLength(1);
+  });
+});
+
 test('a message that looks like a record is never taken for one', async () => {
   const files = new FaultyFiles();
   const life = (await StoreLife.open(files, OPTIONS)) as StoreLife;
@@ -183,7 +240,7 @@ test('a message that looks like a record is never taken for one', async () => {
   // The record with the message is damaged, and is the last one as far as anybody knows.
   const damaged = files.afterKill();
   damaged.damage('/data/log/00000001.log', before, Uint8Array.of(0));
-  damaged.plant('/data/mark', '');
+  damaged.plant('/data/mark', damaged.contents('/data/mark').fill(0, 0, 80));
   const events: StoreEvent[] = [];
   expect(await look(damaged, 'refuse', events)).toEqual({ queues: ['q1'], seen: [] });
   expect(events).toEqual([{ type: 'notice', text: expect.stringContaining('not finished') }]);
