@@ -46,6 +46,10 @@ const COMMAND_BYTES_MAX = Math.max(...COMMANDS.map((name) => name.length));
 const CONNECT = commandId('CONNECT');
 const STOMP = commandId('STOMP');
 
+/** 1 for every octet that means nothing to the grammar of a header line: nearly all of them. */
+const IS_PLAIN = new Uint8Array(256).fill(1);
+for (const octet of [NUL, LF, CR, COLON, BACKSLASH]) IS_PLAIN[octet] = 0;
+
 /** Headers of one frame. */
 export const HEADERS_MAX = 100;
 /** Octets of one header line. */
@@ -94,24 +98,26 @@ export class FrameHead {
       let octet = -1;
       while (to < end) {
         octet = octets[to] as number;
+        if (IS_PLAIN[octet] === 1) {
+          to += 1;
+          continue;
+        }
         if (octet === LF) break;
-        if (octet <= COLON) {
-          if (octet === COLON) {
-            if (colon < 0) colon = to;
-            else this.irregular = true;
-          } else if (octet === NUL) {
-            throw new ProtocolError('bad-header', 'the frame ends before the empty line after its headers', to);
-          } else if (octet === CR && to + 1 < end && octets[to + 1] !== LF) {
+        if (octet === COLON) {
+          if (colon < 0) colon = to;
+          else this.irregular = true;
+        } else if (octet === NUL) {
+          throw new ProtocolError('bad-header', 'the frame ends before the empty line after its headers', to);
+        } else if (octet === CR) {
+          if (to + 1 < end && octets[to + 1] !== LF) {
             if (version === 12) throw new ProtocolError('bad-header', 'a carriage return must be escaped', to);
             this.irregular = true;
           }
-        } else if (octet === BACKSLASH) {
-          if (!escapes) this.irregular = true;
-          else {
-            if (to + 1 >= end) break;
-            checkEscape(octets, to, version);
-            to += 1;
-          }
+        } else if (!escapes) this.irregular = true;
+        else {
+          if (to + 1 >= end) break;
+          checkEscape(octets, to, version);
+          to += 1;
         }
         to += 1;
       }

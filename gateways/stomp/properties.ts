@@ -14,7 +14,7 @@
 import type { FieldTable, FieldValue } from '../../broker/fields.ts';
 import type { MessageProperties, PropertiesChange, PropertiesCodec } from '../../broker/message.ts';
 import { escapeText, unescapeOctets } from './escapes.ts';
-import type { HeaderName } from './header-names.ts';
+import { HEADER_IDS, type HeaderName, headerId, headerName, identify } from './header-names.ts';
 import { COLON, LF, NUL, readDecimal } from './octets.ts';
 import { fieldAsText, fromJson, type Json, tableFromJson, toJson } from './typed-fields.ts';
 
@@ -50,6 +50,11 @@ const PROPERTY_HEADERS: readonly (readonly [TextProperty | 'deliveryMode' | 'pri
   ['clusterId', 'cluster-id'],
 ];
 const PROPERTY_OF = new Map<string, string>(PROPERTY_HEADERS.map(([property, header]) => [header, property]));
+/** The same by the numbers of the headers, so that no string is made of a name. */
+const PROPERTY_OF_ID: readonly (string | undefined)[] = Array.from({ length: HEADER_IDS }, (_, id) =>
+  PROPERTY_OF.get(headerName(id) ?? ''),
+);
+const DESTINATION = headerId('destination');
 
 const OCTETS_OF_NOTHING = Buffer.alloc(0);
 
@@ -88,10 +93,12 @@ function decode(block: Uint8Array): MessageProperties {
   const end = linesEnd(block, 0, block.length);
   let hasHeaders = false;
   eachLine(block, end, (start, colon, to) => {
-    const name = unescapeOctets(block, start, colon, 12);
-    const property = PROPERTY_OF.get(name);
+    const id = identify(block, start, colon);
+    const property = PROPERTY_OF_ID[id];
     if (property !== undefined) properties[property] ??= decodeProperty(property, block, colon + 1, to);
-    else if (name !== 'destination' && !(name in headers)) {
+    else if (id !== DESTINATION) {
+      const name = unescapeOctets(block, start, colon, 12);
+      if (name in headers) return;
       headers[name] = unescapeOctets(block, colon + 1, to, 12);
       hasHeaders = true;
     }
