@@ -369,9 +369,11 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', (
         });
         if (tab !== undefined) await page.getByRole('button', { name: tab, exact: true }).click();
         await page.locator('.pulse').first().waitFor({ state: 'attached', timeout: SLOW.timeoutMs });
-        const picture = await page.screenshot(
-          PICTURES === undefined ? {} : { path: join(PICTURES, `toy-twitter-${name}.png`) },
-        );
+        // Where nothing is on its way between two states of its looks.
+        const picture = await page.screenshot({
+          animations: 'disabled',
+          ...(PICTURES !== undefined && { path: join(PICTURES, `toy-twitter-${name}.png`) }),
+        });
         expect(picture.length).toBeGreaterThan(20_000);
       }
     } finally {
