@@ -42,7 +42,10 @@ export const LAZY_MS = 5;
  */
 export const BATCH_BYTES = 4 * 1024 * 1024;
 
-/** A turn that tells more than this is not stored as a whole; octets. A record has to fit into 4 GiB. */
+/**
+ * A turn that tells more than this is not stored as a whole, if `StoreOptions` do not say otherwise; octets. A record has to
+ * fit into 4 GiB.
+ */
 export const TURN_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** While so many octets wait to be written, publishers are to be held back; until half of them have been written. */
@@ -60,6 +63,8 @@ export interface LogStoreOptions {
   readonly residentBytesMax: number;
   /** See `BATCH_BYTES`. */
   readonly batchBytes: number;
+  /** See `TURN_BYTES_MAX`. */
+  readonly turnBytesMax: number;
   /** The data folder, for errors. */
   readonly path: string;
   /** Lets go of everything else; `isComplete`: all that the store was told is on disk. Never rejects. */
@@ -292,7 +297,7 @@ export class LogStore implements Store {
 
   /** The open batch is large. */
   #overflow(): void {
-    if (this.#open.bytes > TURN_BYTES_MAX) {
+    if (this.#open.bytes > this.#options.turnBytesMax) {
       this.#seal();
       this.#soon();
     } else if (!this.#commits.isBusy) this.#soon();
@@ -333,7 +338,7 @@ export class LogStore implements Store {
         this.#seal();
       }
       const next = this.#sealed[0];
-      if (next === undefined || next.hasCheckpoint || bytes + next.bytes > TURN_BYTES_MAX) return undefined;
+      if (next === undefined || next.hasCheckpoint || bytes + next.bytes > this.#options.turnBytesMax) return undefined;
       return this.#sealed.shift();
     },
   };

@@ -8,7 +8,7 @@ import { Commits, SEGMENT_BYTES } from './commits.ts';
 import { type Damage, damageError, damageText } from './damage.ts';
 import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './data-folder.ts';
 import { type Done, type Files, nodeFiles, type OpenFile } from './files.ts';
-import { BATCH_BYTES, LogStore } from './log-store.ts';
+import { BATCH_BYTES, LogStore, TURN_BYTES_MAX } from './log-store.ts';
 import { MARK_BYTES, MARK_FILE, Mark } from './mark.ts';
 import { PageLoader } from './page-loader.ts';
 import { type LogFile, LogRecovery, type RecoveredLog, type TornFile, type UnsyncedOctets } from './recover.ts';
@@ -36,6 +36,8 @@ export interface StoreOptions {
   readonly segmentBytes?: number;
   /** Octets after which a batch is full; default `BATCH_BYTES`. */
   readonly batchBytes?: number;
+  /** Octets that are stored as a whole when one turn tells them, at least `batchBytes`; default `TURN_BYTES_MAX`. */
+  readonly turnBytesMax?: number;
   /** A log of so many segments or fewer is not cleaned; default `CLEAN_SEGMENTS_MIN`. */
   readonly cleanSegmentsMin?: number;
   /** Octets kept for a full disk; default `RESERVE_BYTES`, 0 = none. */
@@ -106,6 +108,7 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
     clock,
     residentBytesMax: options.residentBytesMax ?? Number.POSITIVE_INFINITY,
     batchBytes: options.batchBytes ?? BATCH_BYTES,
+    turnBytesMax: options.turnBytesMax ?? TURN_BYTES_MAX,
     path: folder.path,
     onEvent,
     onClose: async (isComplete) => {

@@ -411,3 +411,29 @@ test('a message without octets of properties is stored with them', async () => {
   expect(restored?.expiresAtMs).toBe(5);
   expect(restored?.message.exchange).toBe('');
 });
+
+test('a turn that tells more than one record may hold is stored in several, in order, and lost in no part', async () => {
+  const files = new FaultyFiles();
+  const life = (await StoreLife.open(files, {
+    segmentBytes: 1_000_000,
+    batchBytes: 1000,
+    turnBytesMax: 3000,
+  })) as StoreLife;
+  life.declare();
+  await life.sync();
+  const path = '/data/log/00000001.log';
+  const records = (): number => Buffer.from(files.contents(path)).toString('latin1').split('WRN1').length - 1;
+  const before = records();
+  // The limit is above: one record.
+  life.publish(life.queues, 500, 0, true);
+  life.publish(life.queues, 500, 0, true);
+  await life.sync();
+  expect(records()).toBe(before + 1);
+  for (let index = 0; index < 10; index++) life.publish(life.queues, 1000, 0, true);
+  await life.sync();
+  // The third of each record is beyond the limit.
+  expect(records()).toBeGreaterThanOrEqual(before + 4);
+  const next = (await StoreLife.open(files.afterCrash(), { segmentBytes: 1_000_000 })) as StoreLife;
+  const positions = ((await next.loadAll()) ?? []).map(({ position }) => position);
+  expect(positions).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+});

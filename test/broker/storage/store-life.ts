@@ -78,6 +78,7 @@ interface Snapshot {
 export interface LifeOptions {
   readonly segmentBytes: number;
   readonly batchBytes?: number;
+  readonly turnBytesMax?: number;
   readonly cleanSegmentsMin?: number;
   readonly recover?: 'refuse' | 'salvage';
   readonly reserveBytes?: number;
