@@ -267,10 +267,6 @@ describe('a folder with', () => {
     ['a foreign file beside all others', () => writeFileSync(at('notes.txt'), '')],
     ['an empty segment too many', () => writeFileSync(log(4), '')],
     [
-      'the rest of a first commit',
-      () => writeFileSync(log(4), (octetsOf(folders.killed).get(LOGS[2] ?? '') ?? '').slice(0, 900)),
-    ],
-    [
       'the rest of a commit at the end',
       () =>
         writeFileSync(

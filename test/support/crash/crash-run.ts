@@ -19,6 +19,8 @@ export interface CrashRunOptions {
   readonly victims: VictimMaker;
   readonly rounds: number;
   readonly seed: number;
+  /** Queues in which no order is looked for, beside those that have none anyway. */
+  readonly unordered?: readonly string[];
   /** Longest time under load before a kill, milliseconds. */
   readonly loadMsMax?: number;
   /** Share of the starts that are killed before they are over; each may be followed by another. */
@@ -52,7 +54,7 @@ export class CrashRun {
     this.#options = options;
     this.#random = new Random(options.seed);
     this.ledger = new Ledger({
-      unordered: [...UNORDERED, ...ADMINISTERED_KINDS],
+      unordered: [...UNORDERED, ...ADMINISTERED_KINDS, ...(options.unordered ?? [])],
       untouched: UNTOUCHED,
       unacked: UNACKED,
     });
