@@ -7,16 +7,17 @@
  * behind an exchange whom he would want to keep from knowing.
  */
 
-import { type Element, EXPANSION_MAX, element } from './element.ts';
+import { type Element, element } from './element.ts';
 import type { Inbox } from './inbox.ts';
 import { bareText, formatJid, type Jid, parseJid } from './jid.ts';
+import { STANZA_TYPE } from './kept-stanza.ts';
 import { AMQP, CARBONS, CLIENT, FORWARD, ROSTER } from './namespaces.ts';
+import { presenceElement, priorityOf } from './presence.ts';
 import { itemElement, type Roster, type RosterItem } from './roster.ts';
 import { Session, type SessionHost, type SessionStream } from './session.ts';
 import { errorReply, resultReply, StanzaError } from './stanza-error.ts';
 import type { Settlement, StanzaRouter } from './stanza-router.ts';
 import type { StreamError } from './stream-error.ts';
-import { parseElement } from './stream-parser.ts';
 
 /** What an account needs of the door. */
 export interface AccountHost {
@@ -33,6 +34,8 @@ export interface AccountHost {
 
 /** Of one user; one more is refused. */
 export const SESSIONS_MAX = 100;
+/** Addresses beyond the roster that one session tells that it is there; it cannot tell more. */
+export const DIRECTED_MAX = 1000;
 
 export class Account implements SessionHost {
   readonly jid: Jid;
@@ -119,8 +122,11 @@ export class Account implements SessionHost {
   }
 
   #sendDirected(session: Session, stanza: Element, to: string): void {
-    if (stanza.attributes.type === undefined) session.directed.add(to);
-    else session.directed.delete(to);
+    if (stanza.attributes.type === undefined) {
+      if (session.directed.size >= DIRECTED_MAX && !session.directed.has(to))
+        throw new StanzaError('resource-constraint');
+      session.directed.add(to);
+    } else session.directed.delete(to);
     void this.#host.router.route(stanza);
   }
 
@@ -407,25 +413,6 @@ export class Account implements SessionHost {
   }
 }
 
-/** Content type of a stanza that is kept as it is. */
-export const STANZA_TYPE = 'application/xmpp+xml';
-
-/** The stanza in the body of a kept message; undefined when there is none. */
-export function keptStanza(body: Uint8Array, bytesMax: number): Element | undefined {
-  try {
-    // It was no larger when it came; with every escape written out it may be.
-    const limits = { stanzaBytesMax: bytesMax * EXPANSION_MAX };
-    const stanza = parseElement(new TextDecoder('utf-8', { fatal: true }).decode(body), limits);
-    return stanza.is('message', CLIENT) ? stanza : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-export function presenceElement(type: string | undefined, from: string, to: string): Element {
-  return element('presence', CLIENT, { type, from, to });
-}
-
 function isSubscription({ name, attributes: { type = '' } }: Element): boolean {
   return name === 'presence' && ['subscribe', 'subscribed', 'unsubscribe', 'unsubscribed', 'probe'].includes(type);
 }
@@ -441,10 +428,4 @@ function isCarbonWorthy(stanza: Element): boolean {
     stanza.attributes.type === 'chat' &&
     !stanza.elements.some(({ xmlns, name }) => (xmlns === CARBONS && name !== 'thank-you') || xmlns === AMQP)
   );
-}
-
-/** -128 to 127; 0 when it is none [RFC 6121 §4.7.2.3]. */
-export function priorityOf(presence: Element): number {
-  const priority = Number(presence.child('priority')?.text.trim() || 0);
-  return Number.isInteger(priority) && priority >= -128 && priority <= 127 ? priority : 0;
 }

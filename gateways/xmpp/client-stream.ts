@@ -22,7 +22,7 @@ import type { ResolvedOptions } from './options.ts';
 import type { SaslLogin } from './sasl.ts';
 import type { Session, SessionStream } from './session.ts';
 import { SilenceWatch } from './silence-watch.ts';
-import { errorReply, resultReply, StanzaError, stanzaErrorOf } from './stanza-error.ts';
+import { checkStanza, errorReply, resultReply, StanzaError, stanzaErrorOf } from './stanza-error.ts';
 import { StreamError, streamErrorElement } from './stream-error.ts';
 import type { Wire, WireEvents } from './wire.ts';
 
@@ -201,7 +201,14 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
   // ---- negotiation
 
   get startTls(): (() => void) | undefined {
-    return this.#transport?.startTls;
+    const startTls = this.#transport?.startTls;
+    return startTls && (() => this.#afresh(startTls));
+  }
+
+  /** A new stream begins: what has come on the present one in advance counts for nothing, least of all what came in clear. */
+  #afresh(restart: () => void): void {
+    this.#waiting.length = 0;
+    restart();
   }
 
   newLogin(): SaslLogin {
@@ -212,7 +219,7 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
     this.#principal = principal;
     this.#state = 'binding';
     this.#wire.stanzaBytesMax = this.options.stanzaBytesMax;
-    this.#wire.restart();
+    this.#afresh(() => this.#wire.restart());
   }
 
   close(): void {
@@ -242,11 +249,7 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
     const account = this.#host.account(this.#principal as Principal);
     this.#account = account;
     if (request.is('resume', ns.STREAM_MANAGEMENT)) {
-      const session = account.resumable(request.attributes.previd ?? '');
-      this.#management.resume(session, request, this, () => {
-        this.#bound();
-        this.#session = session;
-      });
+      this.#takeResume(account, request);
       return;
     }
     const bind =
@@ -267,6 +270,23 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
     this.#bound();
     const jid = element('jid', ns.BIND, {}, this.#session.address);
     this.#send(resultReply(request, element('bind', ns.BIND, {}, jid)));
+  }
+
+  #takeResume(account: Account, request: Element): void {
+    const previd = request.attributes.previd ?? '';
+    const resume = (): void => {
+      if (this.#state !== 'binding') return;
+      // Looked up again: it may have ended while we waited.
+      const session = account.resumable(previd);
+      this.#management.resume(session, request, this, () => {
+        this.#bound();
+        this.#session = session;
+      });
+    };
+    // What is in hand still must be counted, or the client would say it again.
+    const settled = account.resumable(previd)?.suspend(this.options.resumeMs);
+    if (settled === undefined) resume();
+    else this.#hold(settled.then(resume));
   }
 
   #bound(): void {
@@ -368,6 +388,11 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
   }
 
   #askForLife(): void {
+    // Who is not read has no chance to give a sign of life.
+    if (this.#busy || this.#held) {
+      this.#silence.heard();
+      return;
+    }
     if (this.#session?.managed) this.#management.askNow();
     else {
       const { userDomain } = this.options;
@@ -418,19 +443,5 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
     clearTimeout(this.#handshake);
     this.#silence.stop();
     this.#wire.close();
-  }
-}
-
-/** What every server must insist on [RFC 6120 §8]. Throws StanzaError. */
-function checkStanza({ name, attributes: { id, to, type }, elements }: Element): void {
-  if (to !== undefined && tryParseJid(to) === undefined)
-    throw new StanzaError('jid-malformed', `"${to}" is no address`);
-  if (name !== 'iq') return;
-  if (id === undefined) throw new StanzaError('bad-request', 'an iq without id');
-  if (type !== 'get' && type !== 'set' && type !== 'result' && type !== 'error') {
-    throw new StanzaError('bad-request', `an iq of type "${type}"`);
-  }
-  if ((type === 'get' || type === 'set') && elements.length !== 1) {
-    throw new StanzaError('bad-request', 'an iq asks one thing');
   }
 }

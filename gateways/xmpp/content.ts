@@ -20,7 +20,7 @@
  */
 import { createMessage, type Message, type MessageProperties } from '../../broker/message.ts';
 import { type Element, element, isXmlText } from './element.ts';
-import { headerElements, readHeaders } from './fields.ts';
+import { headerElements, readBase64, readHeaders, SHORT_STRING_BYTES_MAX } from './fields.ts';
 import { AMQP, CLIENT } from './namespaces.ts';
 import { StanzaError } from './stanza-error.ts';
 
@@ -56,8 +56,6 @@ const TEXT_ATTRIBUTES = {
   'app-id': 'appId',
   'cluster-id': 'clusterId',
 } as const satisfies Record<string, TextProperty>;
-
-const SHORT_STRING_BYTES_MAX = 255;
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -186,7 +184,7 @@ export function messageOf(
     userId,
     ...(Object.keys(headers).length > 0 && { headers }),
   };
-  const body = encoded === undefined ? (text ?? '') : new Uint8Array(Buffer.from(encoded.text, 'base64'));
+  const body = encoded === undefined ? (text ?? '') : new Uint8Array(readBase64(encoded.text));
   for (const name of Object.values(TEXT_ATTRIBUTES)) checkShort(name, properties[name]);
   checkShort('the routing key', routingKey);
   return createMessage({ exchange, routingKey, body, properties: properties as MessageProperties });

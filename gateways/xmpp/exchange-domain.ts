@@ -13,7 +13,6 @@
  * The last two also when the binding goes by another door, or with its exchange.
  */
 import type { BindingSpec } from '../../broker/port.ts';
-import { presenceElement, priorityOf } from './account.ts';
 import { contactAddress, exchangeOf, presenceAddress, queueOf, targetOf } from './addresses.ts';
 import { messageOf } from './content.ts';
 import type { Directory } from './directory.ts';
@@ -21,6 +20,7 @@ import { type Element, element } from './element.ts';
 import { ADDRESS_ARGUMENT, type Inbox } from './inbox.ts';
 import type { Inboxes } from './inboxes.ts';
 import { bareText, formatJid, type Jid, tryParseJid } from './jid.ts';
+import { presenceElement, priorityOf } from './presence.ts';
 import { errorReply, StanzaError, stanzaErrorOf } from './stanza-error.ts';
 import type { JidOwner, StanzaRouter } from './stanza-router.ts';
 

@@ -14,6 +14,16 @@ import { type Element, element, isXmlText } from './element.ts';
 import { AMQP } from './namespaces.ts';
 import { StanzaError } from './stanza-error.ts';
 
+/** Octets of a short string, as names of headers are. */
+export const SHORT_STRING_BYTES_MAX = 255;
+
+/** The octets that `text` is, white space aside. Throws StanzaError. */
+export function readBase64(text: string): Buffer {
+  const digits = text.replace(/[ \t\r\n]/g, '');
+  if (digits.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(digits)) return Buffer.from(digits, 'base64');
+  throw new StanzaError('bad-request', 'not base64');
+}
+
 /** One `<header>` for each field. */
 export function headerElements(table: FieldTable): Element[] {
   return Object.entries(table).map(([name, value]) => headerElement(name, value));
@@ -51,6 +61,9 @@ export function readHeaders(parent: Element): FieldTable {
   for (const header of parent.elements.filter((child) => child.is('header', AMQP))) {
     const { name } = header.attributes;
     if (name === undefined) throw new StanzaError('bad-request', 'a <header> without a name');
+    if (Buffer.byteLength(name) > SHORT_STRING_BYTES_MAX) {
+      throw new StanzaError('not-acceptable', `the name of a header is longer than ${SHORT_STRING_BYTES_MAX} octets`);
+    }
     table[name] = readHeader(header);
   }
   return table;
@@ -68,7 +81,7 @@ function readHeader(header: Element): FieldValue {
     case 'string':
       return text;
     case 'string-base64':
-      return Buffer.from(text, 'base64').toString();
+      return readBase64(text).toString();
     case 'bool':
       return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : wrong();
     case 'int':
@@ -80,7 +93,7 @@ function readHeader(header: Element): FieldValue {
         ? Number(text)
         : wrong();
     case 'binary':
-      return new Uint8Array(Buffer.from(text, 'base64'));
+      return new Uint8Array(readBase64(text));
     case 'timestamp':
       return Number.isNaN(Date.parse(text)) ? wrong() : new Date(Math.floor(Date.parse(text) / 1000) * 1000);
     case 'decimal': {

@@ -21,11 +21,9 @@ import type { Log } from '../log.ts';
 import { Confirms } from './confirms.ts';
 import type { Directory } from './directory.ts';
 import { tryParseJid } from './jid.ts';
+import { Pace } from './pace.ts';
 import { Resources } from './resources.ts';
 import type { Settlement } from './stanza-router.ts';
-
-/** Deliveries that may be unsettled at a time. */
-export const UNSETTLED_MAX = 100;
 
 /** In the arguments of a binding, the address to which its owner subscribed. The matchers take no notice of it. */
 export const ADDRESS_ARGUMENT = 'x-jid';
@@ -69,8 +67,7 @@ export class Inbox implements ConsumerEvents {
   readonly #taps = new Map<string, string | undefined>();
   /** Bindings that are on their way. */
   readonly #wanted = new Set<{ readonly exchange: string; readonly bindingKey: string }>();
-  #unsettled = 0;
-  #returning = false;
+  #pace: Pace | undefined;
   #tail: Promise<unknown> = Promise.resolve();
   #pending = 0;
   #closed = false;
@@ -329,7 +326,7 @@ export class Inbox implements ConsumerEvents {
     );
     this.#connection = connection;
     this.#channel = connection.openChannel();
-    this.#channel.prefetch(UNSETTLED_MAX);
+    this.#pace = new Pace(this.#channel);
     return this.#channel;
   }
 
@@ -344,7 +341,8 @@ export class Inbox implements ConsumerEvents {
     this.#publishing = undefined;
     this.#consumerTag = undefined;
     for (const queue of this.#taps.keys()) this.#taps.set(queue, undefined);
-    this.#unsettled = 0;
+    this.#pace?.end();
+    this.#pace = undefined;
     this.#confirms.abandon();
   }
 
@@ -358,12 +356,14 @@ export class Inbox implements ConsumerEvents {
     const channel = this.#channel;
     const to = this.best;
     if (channel === undefined) return;
-    this.#unsettled += 1;
+    const pace = this.#pace;
+    const bytes = message.bodyBytes + message.propertiesEnd - message.propertiesStart;
+    pace?.began(bytes);
     const settle = (act: () => void): void => {
       // Another channel knows nothing of this tag: the broker has taken it back.
       if (channel !== this.#channel) return;
-      this.#unsettled -= 1;
       act();
+      pace?.ended(bytes);
       this.#rest();
     };
     const settlement: DeliverySettlement = {
@@ -371,7 +371,7 @@ export class Inbox implements ConsumerEvents {
       delivered: () => settle(() => channel.ack(deliveryTag)),
       returned: () =>
         settle(() => {
-          this.#holdDeliveries(channel);
+          pace?.holdForReturns();
           channel.reject(deliveryTag, { requeue: true, returned: true });
         }),
     };
@@ -381,17 +381,6 @@ export class Inbox implements ConsumerEvents {
 
   onCancel(): void {
     this.#consumerTag = undefined;
-  }
-
-  /** Until all that is being returned in this turn is back in the queue. */
-  #holdDeliveries(channel: Channel): void {
-    if (this.#returning) return;
-    this.#returning = true;
-    channel.pause();
-    setImmediate(() => {
-      this.#returning = false;
-      if (channel === this.#channel) channel.resume();
-    });
   }
 
   // ---- its life
@@ -416,7 +405,9 @@ export class Inbox implements ConsumerEvents {
   }
 
   get idle(): boolean {
-    return this.#pending === 0 && this.#unsettled === 0 && this.#resources.empty && !this.#confirms.outstanding;
+    return (
+      this.#pending === 0 && (this.#pace?.unsettled ?? 0) === 0 && this.#resources.empty && !this.#confirms.outstanding
+    );
   }
 
   #rest(): void {

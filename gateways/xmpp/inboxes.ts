@@ -2,7 +2,6 @@
 import type { Message } from '../../broker/message.ts';
 import type { Broker, BrokerError, Principal } from '../../broker/port.ts';
 import type { Log } from '../log.ts';
-import { keptStanza, presenceElement, STANZA_TYPE } from './account.ts';
 import { queueAddress, senderAddress } from './addresses.ts';
 import { noticeOf, sentAtMs, stanzaOf } from './content.ts';
 import { delayElement } from './delay.ts';
@@ -10,6 +9,8 @@ import type { Directory } from './directory.ts';
 import { isLarger } from './element.ts';
 import { type DeliverySettlement, Inbox } from './inbox.ts';
 import { bareText, parseJid } from './jid.ts';
+import { keptStanza, STANZA_TYPE } from './kept-stanza.ts';
+import { presenceElement } from './presence.ts';
 import type { StanzaRouter } from './stanza-router.ts';
 
 export interface InboxesOptions {

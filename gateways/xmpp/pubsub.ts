@@ -12,11 +12,11 @@
  */
 import { createMessage } from '../../broker/message.ts';
 import type { BindingSpec } from '../../broker/port.ts';
-import { presenceElement } from './account.ts';
 import { contactAddress } from './addresses.ts';
 import { type Element, element } from './element.ts';
 import { bareText, formatJid, type Jid, parseJid } from './jid.ts';
 import { PUBSUB, PUBSUB_ERRORS } from './namespaces.ts';
+import { presenceElement } from './presence.ts';
 import { resultReply, StanzaError } from './stanza-error.ts';
 import type { VerbContext } from './verbs.ts';
 

@@ -33,6 +33,8 @@ export interface SessionHost {
 
 /** Stanzas for a client that does not acknowledge; one more ends the session. */
 export const UNACKNOWLEDGED_MAX = 10_000;
+/** The same in characters of these stanzas. */
+export const UNACKNOWLEDGED_WEIGHT_MAX = 16 * 1024 * 1024;
 
 export class Session {
   readonly jid: Jid;
@@ -89,7 +91,8 @@ export class Session {
       this.#unacknowledged.add({ stanza: addressed, settlement, atMs: Date.now() });
       this.#stream?.send(addressed);
       this.#stream?.requestAck();
-      if (this.#unacknowledged.waiting.length > UNACKNOWLEDGED_MAX) {
+      const { waiting, weight } = this.#unacknowledged;
+      if (waiting.length > UNACKNOWLEDGED_MAX || weight > UNACKNOWLEDGED_WEIGHT_MAX) {
         this.end(new StreamError('policy-violation', 'too many stanzas wait for their acknowledgement'));
       }
     } else if (settlement === undefined) {
@@ -132,13 +135,25 @@ export class Session {
     this.#timer.unref();
   }
 
-  /** Another stream takes over, whose peer has handled `h` stanzas; `announce` comes before what is said again. */
+  /**
+   * Another stream is about to take over: the present one ends, and nothing more is taken from it. Resolves when what came
+   * by it has been taken care of, so that it can be said what did; undefined when it has been already.
+   */
+  suspend(resumeMs: number): Promise<void> | undefined {
+    const former = this.#stream;
+    this.#stream = undefined;
+    former?.end(new StreamError('conflict', 'resumed on another stream'));
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.end(undefined), resumeMs);
+    this.#timer.unref();
+    return this.handled.untilSettled();
+  }
+
+  /** After `suspend`: the stream whose peer has handled `h` stanzas; `announce` comes before what is said again. */
   resume(stream: SessionStream, h: number, announce: () => void): void {
     this.#unacknowledged?.acknowledge(h);
     clearTimeout(this.#timer);
-    const former = this.#stream;
     this.#stream = stream;
-    former?.end(new StreamError('conflict', 'resumed on another stream'));
     announce();
     for (const { stanza, atMs } of this.#unacknowledged?.waiting ?? []) {
       const isDated = stanza.name !== 'message' || stanza.child('delay', DELAY) !== undefined;

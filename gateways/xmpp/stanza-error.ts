@@ -1,7 +1,7 @@
 /** What is said of stanzas that cannot be served [RFC 6120 §8.3]. */
 import { BrokerError, type BrokerErrorKind } from '../../broker/port.ts';
 import { type Element, element } from './element.ts';
-import { JidError } from './jid.ts';
+import { JidError, tryParseJid } from './jid.ts';
 import { CLIENT, STANZA_CONDITIONS } from './namespaces.ts';
 
 type ErrorType = 'auth' | 'cancel' | 'modify' | 'wait';
@@ -88,4 +88,18 @@ export function errorReply(stanza: Element, { condition, message, detail }: Stan
 export function resultReply(iq: Element, ...children: readonly (Element | undefined)[]): Element {
   const { from, to, id } = iq.attributes;
   return element('iq', CLIENT, { type: 'result', from: to, to: from, id }, ...children);
+}
+
+/** What every server must insist on [RFC 6120 §8]. Throws StanzaError. */
+export function checkStanza({ name, attributes: { id, to, type }, elements }: Element): void {
+  if (to !== undefined && tryParseJid(to) === undefined)
+    throw new StanzaError('jid-malformed', `"${to}" is no address`);
+  if (name !== 'iq') return;
+  if (id === undefined) throw new StanzaError('bad-request', 'an iq without id');
+  if (type !== 'get' && type !== 'set' && type !== 'result' && type !== 'error') {
+    throw new StanzaError('bad-request', `an iq of type "${type}"`);
+  }
+  if ((type === 'get' || type === 'set') && elements.length !== 1) {
+    throw new StanzaError('bad-request', 'an iq asks one thing');
+  }
 }

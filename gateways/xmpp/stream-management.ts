@@ -1,7 +1,7 @@
 /**
  * Counting what the other side has taken [XEP-0198]. Counters go up by one for each stanza and wrap at 2^32.
  */
-import type { Element } from './element.ts';
+import { type Element, weightOf } from './element.ts';
 import type { Settlement } from './stanza-router.ts';
 
 const MODULUS = 2 ** 32;
@@ -30,6 +30,8 @@ export class OverAcknowledged extends Error {
 export class Unacknowledged {
   #waiting: Outgoing[] = [];
   #acknowledged = 0;
+  /** What the waiting ones weigh; see `weightOf`. */
+  weight = 0;
 
   get waiting(): readonly Outgoing[] {
     return this.#waiting;
@@ -37,6 +39,7 @@ export class Unacknowledged {
 
   add(outgoing: Outgoing): void {
     this.#waiting.push(outgoing);
+    this.weight += weightOf(outgoing.stanza);
   }
 
   /** The peer has handled so many stanzas in all. Throws OverAcknowledged. */
@@ -45,13 +48,17 @@ export class Unacknowledged {
     const sent = (this.#acknowledged + this.#waiting.length) % MODULUS;
     if (count > this.#waiting.length) throw new OverAcknowledged(h, sent);
     this.#acknowledged = h;
-    for (const { settlement } of this.#waiting.splice(0, count)) settlement?.delivered();
+    for (const { stanza, settlement } of this.#waiting.splice(0, count)) {
+      this.weight -= weightOf(stanza);
+      settlement?.delivered();
+    }
   }
 
   /** Gives up: what waits is returned, oldest first. */
   giveUp(): void {
     const given = this.#waiting;
     this.#waiting = [];
+    this.weight = 0;
     for (const { settlement } of given) settlement?.returned();
   }
 }
@@ -71,6 +78,7 @@ export class Handled {
   count = 0;
   #received = 0;
   readonly #early = new Set<number>();
+  #onSettled: (() => void)[] = [];
 
   /** Stanzas that are not done yet. */
   get outstanding(): number {
@@ -88,7 +96,16 @@ export class Handled {
     this.#early.add(number);
     const before = this.count;
     while (this.#early.delete(this.count + 1)) this.count += 1;
+    if (this.outstanding === 0) for (const settled of this.#onSettled.splice(0)) settled();
     return this.count > before;
+  }
+
+  /** Resolves when all that has come is done; undefined when it is already. */
+  untilSettled(): Promise<void> | undefined {
+    if (this.outstanding === 0) return undefined;
+    return new Promise((resolve) => {
+      this.#onSettled.push(resolve);
+    });
   }
 
   /** As it is said to the peer. */

@@ -52,6 +52,8 @@ export class StreamParser {
   #depth = 0;
   #attributeCount = 0;
   #stanzaStart = 0;
+  /** Characters taken so far. The position that `saxes` tells is right only while it reads. */
+  #taken = 0;
   /** Complete, but that its closing tag has the right name is known only when `saxes` goes on. */
   #complete: Element | undefined;
   #stopped = false;
@@ -110,6 +112,7 @@ export class StreamParser {
     } catch {
       throw new StreamError('not-well-formed', 'not UTF-8');
     }
+    this.#taken += text.length;
     try {
       this.#saxes.write(text);
       this.#deliver();
@@ -117,11 +120,11 @@ export class StreamParser {
       if (error instanceof StopSignal) return;
       throw error;
     }
-    this.#checkSize();
+    this.#checkSize(this.#taken);
   }
 
-  #checkSize(): void {
-    if (this.#saxes.position - this.#stanzaStart > this.#stanzaBytesMax) {
+  #checkSize(position: number): void {
+    if (position - this.#stanzaStart > this.#stanzaBytesMax) {
       throw new StreamError('policy-violation', `an element larger than ${this.#stanzaBytesMax} octets`);
     }
   }
@@ -170,7 +173,7 @@ export class StreamParser {
       parent.children.push(made);
       return;
     }
-    this.#checkSize();
+    this.#checkSize(this.#saxes.position);
     this.#stanzaStart = this.#saxes.position;
     this.#complete = made;
   }

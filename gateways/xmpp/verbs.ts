@@ -3,11 +3,11 @@
  * command (commands.ts). Rights are those of whoever asks.
  */
 import { type Broker, BrokerError, type Channel } from '../../broker/port.ts';
-import { presenceElement } from './account.ts';
 import { contactAddress, exchangeAddress } from './addresses.ts';
 import type { Directory } from './directory.ts';
 import type { Inboxes } from './inboxes.ts';
 import { bareText, type Jid, parseJid } from './jid.ts';
+import { presenceElement } from './presence.ts';
 import { StanzaError } from './stanza-error.ts';
 import type { StanzaRouter } from './stanza-router.ts';
 

@@ -173,6 +173,19 @@ describe('a login', () => {
     await raw.until('<success');
   });
 
+  it('begins anew: what was said in advance counts for nothing', async () => {
+    const raw = await scene.raw();
+    raw.header();
+    await raw.until('</stream:features>');
+    const bind = "<iq type='set' id='early'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>";
+    raw.say(`<auth ${sasl} mechanism='PLAIN'>${encoded('\0guest\0guest')}</auth>${bind}`);
+    await raw.until('<success');
+    raw.header();
+    expect(await raw.until('</stream:features>')).not.toContain('early');
+    raw.say(bind.replace('early', 'late'));
+    expect(await raw.until('</bind></iq>')).not.toContain('early');
+  });
+
   it('fails three times on one connection, not more', async () => {
     const raw = await scene.raw();
     raw.header();
@@ -230,6 +243,16 @@ describe('a stanza that cannot be served', () => {
       'a header that is none',
       "<message to='amq.fanout@broker.localhost' id='e'><body>x</body><amqp xmlns='urn:warren:amqp:0'><header name='n' type='int'>x</header></amqp></message>",
       'bad-request',
+    ],
+    [
+      'octets that are no base64',
+      "<message to='amq.fanout@broker.localhost' id='e'><amqp xmlns='urn:warren:amqp:0'><body encoding='base64'>!!!!</body></amqp></message>",
+      'bad-request',
+    ],
+    [
+      'a header whose name is too long',
+      `<message to='amq.fanout@broker.localhost' id='e'><body>x</body><amqp xmlns='urn:warren:amqp:0'><header name='${'n'.repeat(256)}'>x</header></amqp></message>`,
+      'not-acceptable',
     ],
     [
       'an expiration that is none',

@@ -5,6 +5,7 @@ import { eventually } from '../../support/eventually.ts';
 import { type RawClient, useXmpp } from './scene.ts';
 
 const scene = useXmpp();
+const watchful = useXmpp({ xmpp: { silenceMs: 20 } });
 let raw: RawClient;
 beforeEach(async () => {
   raw = await scene.login('desk');
@@ -97,5 +98,16 @@ describe('while memory is short', () => {
       const view = (await scene.broker.snapshot('/')).queues.find(({ name }) => name === 'held');
       expect(view?.messagesReady).toBe(2);
     });
+  });
+
+  it('nobody is taken for dead because he is not read', async () => {
+    const held = await watchful.login('desk');
+    const free = await watchful.login('other');
+    await watchful.broker.administration.setAlarm('memory', true);
+    held.say("<message to='amq.fanout@broker.localhost'><body>one</body></message>");
+    // Who is read, and says nothing, is dead by then.
+    await free.ended();
+    await watchful.broker.administration.setAlarm('memory', false);
+    await held.settled();
   });
 });

@@ -229,6 +229,22 @@ describe('who receives', () => {
     await phone.settled();
   });
 
+  it('a client that is slow to read large messages gets them all', { timeout: 30_000 }, async () => {
+    const raw = await scene.login('desk');
+    raw.say('<presence/>');
+    await follow(raw, `${logs}@broker.localhost/k`);
+    raw.socket.pause();
+    const text = 'x'.repeat(200_000);
+    for (let index = 0; index < 120; index += 1) {
+      scene.publish(logs, 'k', text);
+      // Not all in one turn: what is written in one is known to be pending in the next.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    raw.socket.resume();
+    await eventually(() => expect(raw.bodies).toHaveLength(120), { timeoutMs: 20_000, everyMs: 50 });
+    expect(raw.closed).toBe(false);
+  });
+
   it('without stream management a delivery is acked when the network has it', async () => {
     const desk = await scene.login('desk');
     desk.say('<presence/>');

@@ -121,6 +121,21 @@ describe('the stream parser', () => {
     );
   });
 
+  it('takes all that is within its bounds, however much of it comes at once', () => {
+    for (const chunkBytes of [1, 7, 100, 1000, 100_000]) {
+      let count = 0;
+      const onElement = (): void => {
+        count += 1;
+      };
+      const parser = new StreamParser(LIMITS, { onStreamOpen() {}, onElement, onStreamClose() {} });
+      const around = '<message><body></body></message>'.length;
+      const stanza = `<message><body>${'x'.repeat(LIMITS.stanzaBytesMax - around)}</body></message>`;
+      const text = `${HEADER}${stanza.repeat(4)}`;
+      for (let at = 0; at < text.length; at += chunkBytes) parser.write(text.slice(at, at + chunkBytes));
+      expect(count).toBe(4);
+    }
+  });
+
   it('holds to its bounds however slowly something grows', () => {
     const parser = new StreamParser(LIMITS, { onStreamOpen() {}, onElement() {}, onStreamClose() {} });
     parser.write(`${HEADER}<message><body>`);

@@ -1,6 +1,7 @@
 /** What a domain of exchanges answers: the bot, ad-hoc commands, disco, publish-subscribe; and owners of addresses. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMessage } from '../../../broker/message.ts';
+import { DIRECTED_MAX } from '../../../gateways/xmpp/account.ts';
 import { element, type JidOwner } from '../../../gateways/xmpp/gateway.ts';
 import { eventually } from '../../support/eventually.ts';
 import { type RawClient, useXmpp } from './scene.ts';
@@ -256,6 +257,21 @@ describe('an owner of an address', () => {
     end();
     raw.say("<message to='echo@broker.localhost'><body>ping</body></message>");
     await raw.until('item-not-found');
+  });
+
+  it('is told that no more than so many are there by each session', async () => {
+    const gone = new Set<string>();
+    const end = scene.door.register('many.localhost', {
+      onStanza({ attributes: { type } }, { local }) {
+        if (type === 'unavailable') gone.add(local);
+      },
+    });
+    const raw = await scene.login('teller');
+    for (let index = 0; index <= DIRECTED_MAX; index += 1) raw.say(`<presence to='n${index}@many.localhost'/>`);
+    await raw.settled();
+    raw.socket.destroy();
+    await eventually(() => expect(gone.size).toBe(DIRECTED_MAX));
+    end();
   });
 
   it('may own a domain, may fail, and has its deliveries settled', async () => {

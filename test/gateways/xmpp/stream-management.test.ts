@@ -2,6 +2,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMessage } from '../../../broker/message.ts';
 import { element } from '../../../gateways/xmpp/element.ts';
+import { parseJid } from '../../../gateways/xmpp/jid.ts';
+import { CLIENT } from '../../../gateways/xmpp/namespaces.ts';
+import { UNSETTLED_BYTES_MAX } from '../../../gateways/xmpp/pace.ts';
+import { Session, UNACKNOWLEDGED_WEIGHT_MAX } from '../../../gateways/xmpp/session.ts';
+import type { StreamError } from '../../../gateways/xmpp/stream-error.ts';
 import { Handled, OverAcknowledged, Unacknowledged } from '../../../gateways/xmpp/stream-management.ts';
 import { eventually } from '../../support/eventually.ts';
 import { type RawClient, useXmpp } from './scene.ts';
@@ -111,6 +116,42 @@ describe('resumption', () => {
     await back.settled();
   });
 
+  it('waits for what is in hand, so that the client does not say it again', async () => {
+    let letGo = (): void => {};
+    const slow = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    const end = scene.door.register('slow@localhost', { onStanza: () => slow });
+    const { raw, id } = await ready(scene, 'desk');
+    raw.say("<message to='slow@localhost'><body>once</body></message>");
+    raw.say(`<r ${SM}/>`);
+    // Its presence is done, the message is not.
+    await raw.until('<a xmlns="urn:xmpp:sm:3" h="1"/>');
+    const back = await scene.raw();
+    await back.login('guest', 'guest');
+    back.say(`<resume ${SM} previd='${id}' h='1'/>`);
+    expect(await raw.ended()).toContain('<conflict');
+    expect(back.heard).not.toContain('resumed');
+    letGo();
+    await back.until(`<resumed xmlns="urn:xmpp:sm:3" previd="${id}" h="2"/>`);
+    end();
+  });
+
+  it('with a count that cannot be ends the stream, not the session', async () => {
+    const { raw, id } = await ready(scene, 'desk');
+    raw.socket.destroy();
+    for (const h of ['7', '4294967295']) {
+      const wrong = await scene.raw();
+      await wrong.login('guest', 'guest');
+      wrong.say(`<resume ${SM} previd='${id}' h='${h}'/>`);
+      expect(await wrong.ended()).toContain(`<handled-count-too-high xmlns="urn:xmpp:sm:3" h="${h}" send-count="1"/>`);
+    }
+    const back = await scene.raw();
+    await back.login('guest', 'guest');
+    back.say(`<resume ${SM} previd='${id}' h='1'/>`);
+    await back.until('<resumed');
+  });
+
   it('comes too late: the resource is gone, and what it held is in the queue', async () => {
     const { raw, id } = await ready(short, 'desk');
     await follow(raw);
@@ -152,6 +193,42 @@ describe('resumption', () => {
       scene.channel.publish(createMessage({ exchange: logs, body: `${index}` }));
     }
     await eventually(async () => expect(await counts(scene)).toEqual([50, 100]));
+  });
+
+  it('nor more octets than are bearable', async () => {
+    const { raw } = await ready(scene, 'desk');
+    await follow(raw);
+    raw.socket.destroy();
+    const body = 'x'.repeat(200_000);
+    for (let index = 0; index < 40; index += 1) scene.channel.publish(createMessage({ exchange: logs, body }));
+    await eventually(async () => {
+      const [ready = 0, unacked = 0] = await counts(scene);
+      expect(ready + unacked).toBe(40);
+      expect(unacked * body.length).toBeLessThan(UNSETTLED_BYTES_MAX + body.length);
+    });
+    // And all of them come when he is back.
+    const later = await scene.login('desk');
+    later.say('<presence/>');
+    await eventually(() => expect(later.bodies).toHaveLength(40), { timeoutMs: 20_000 });
+  });
+
+  it('nor more octets of what others send: the session ends, and what it held is returned in order', () => {
+    const told: string[] = [];
+    const host = { onEnded: () => told.push('ended'), onReceived() {} };
+    const stream = { send() {}, requestAck() {}, end: (error?: StreamError) => told.push(`${error?.condition}`) };
+    const session = new Session(parseJid('guest@localhost/desk'), host, stream);
+    session.enable(true);
+    const stanza = element('message', CLIENT, { to: session.address }, 'x'.repeat(UNACKNOWLEDGED_WEIGHT_MAX / 4));
+    for (let index = 0; index < 3; index += 1) {
+      const settlement = { delivered: () => told.push(`acked ${index}`), returned: () => told.push(`back ${index}`) };
+      session.deliver(stanza, settlement);
+    }
+    session.acknowledge(1);
+    expect(told).toEqual(['acked 0']);
+    session.deliver(stanza);
+    expect(told).toEqual(['acked 0']);
+    session.deliver(stanza);
+    expect(told).toEqual(['acked 0', 'policy-violation', 'ended', 'back 1', 'back 2']);
   });
 });
 
