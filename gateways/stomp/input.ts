@@ -7,14 +7,18 @@
  * between frames (line ends: heart-beats) > head, to the empty line > body, of known length or to its NUL
  * ```
  *
- * Input can be halted for several reasons at once; while it is, what has been received is kept, the socket is not read,
- * and the order stays. It halts by itself when one turn of the event loop has gone to it for long enough.
+ * Input can be halted for several reasons at once; while it is, what has been received is kept, the socket is not read
+ * (but for heart-beats of a peer who is slow to read), and the order stays. It halts by itself when one turn of the event
+ * loop has gone to it for long enough.
  */
 import type { Duplex } from 'node:stream';
 import { Halt, TurnShare } from '../halt.ts';
 import { viewOf } from '../outbox.ts';
 import { CR, LF, NUL } from './octets.ts';
 
+/** What is so short may be a heart-beat, and so much of it is heard of a peer who does not read. */
+const HEART_BEAT_BYTES_MAX = 16;
+const KEPT_HEART_BEATS_MAX = 1024;
 /** First buffer for a frame that was cut off; it doubles as octets arrive. */
 const PARTIAL_BUFFER_BYTES = 512;
 
@@ -68,7 +72,8 @@ export class FrameInput {
     if (this.#discarding) return;
     if (this.#halts !== 0) {
       this.#kept.push(chunk);
-      this.#pause();
+      const mayBeHeartBeat = chunk.length <= HEART_BEAT_BYTES_MAX && this.#kept.length < KEPT_HEART_BEATS_MAX;
+      if (this.#halts !== Halt.stuck || !mayBeHeartBeat) this.#pause();
       return;
     }
     viewOf(chunk);
@@ -103,7 +108,8 @@ export class FrameInput {
   /** No further frame is handled until `resume` has been called for every reason given. */
   halt(reason: number): void {
     this.#halts |= reason;
-    if (reason !== Halt.control) this.#pause();
+    // Who is slow to read may still say that he is alive.
+    if (reason !== Halt.control && reason !== Halt.stuck) this.#pause();
   }
 
   /** Goes on with what was kept, and reads again, unless another reason remains. */

@@ -1,8 +1,10 @@
 /** What no well-behaved client sends, over a real socket: an ERROR that says why, flushed, the end, and nothing else. */
+import { Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
+import { createMessage } from '../../../broker/message.ts';
 import { SUBSCRIPTIONS_MAX } from '../../../gateways/stomp/subscriptions.ts';
 import { eventually } from '../../support/eventually.ts';
-import { stompFrame } from '../../support/raw-stomp.ts';
+import { type RawStomp, stompFrame } from '../../support/raw-stomp.ts';
 import { useStomp } from './scene.ts';
 
 const FRAME_BYTES_MAX = 100_000;
@@ -25,6 +27,10 @@ async function refused(octets: string | Buffer, headers = {}): Promise<string | 
   expect(command).toBe('ERROR');
   await client.end();
   return answer.message;
+}
+
+function localPort({ socket }: RawStomp): number | undefined {
+  return socket instanceof Socket ? socket.localPort : undefined;
 }
 
 describe('a frame', () => {
@@ -182,6 +188,37 @@ describe('a peer that does not do his part', () => {
     client.socket.resume();
     const got = await client.take(count);
     expect(got.every((message) => message.body.length === body.length)).toBe(true);
+  });
+
+  it('one who takes his time over a large message is not given up while his heart beats, but when it stops', async () => {
+    const queue = scene.fresh('large');
+    const [alive, dead] = [scene.fresh('alive'), scene.fresh('dead')];
+    const channel = scene.program.openChannel();
+    const clients: RawStomp[] = [];
+    for (const name of [alive, dead]) {
+      const client = await scene.connect({ 'heart-beat': '100,0' });
+      await client.call('SUBSCRIBE', { id: 1, destination: `/queue/${queue}-${name}` });
+      client.socket.pause();
+      // More than the sockets take, and so much that he is not read either.
+      const headers = { much: 'x'.repeat(12_000_000) };
+      channel.publish(createMessage({ routingKey: `${queue}-${name}`, properties: { headers } }));
+      clients.push(client);
+    }
+    const [beating] = clients;
+    const timer = setInterval(() => beating?.write('\n'), 50);
+    try {
+      await eventually(async () => {
+        const names = (await scene.broker.administration.connections()).map((connection) => connection.name);
+        expect(clients.map((client) => names.some((name) => name.includes(`:${localPort(client)} -> `)))).toEqual([
+          true,
+          false,
+        ]);
+      });
+      beating?.socket.resume();
+      expect((await beating?.next())?.headers.much).toHaveLength(12_000_000);
+    } finally {
+      clearInterval(timer);
+    }
   });
 
   it('one who does not read his receipts is not read either', async () => {
