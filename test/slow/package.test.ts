@@ -119,13 +119,11 @@ describe('the packed package', () => {
         if (printed.includes('Server startup complete')) break;
       }
       const commands = [...printed.matchAll(/ try: (.+)$/gm)].map(([, line = '']) => line);
-      expect(commands).toHaveLength(2);
-      const [amqp, http] = commands;
-      expect(amqp).toContain('node -e');
-      expect(http).toContain('curl');
-      for (const line of commands) {
+      const answers = [/Warren/, /CONNECTED|ERROR/, /stream:stream/, /WebSocket/];
+      expect(commands).toHaveLength(answers.length);
+      for (const [index, line] of commands.entries()) {
         const { stdout } = await run('sh', ['-c', line], { cwd: folder, timeout: 20_000 });
-        expect(stdout).toMatch(/Warren|WebSocket/);
+        expect(stdout).toMatch(answers[index] ?? /^$/);
       }
     } finally {
       warren.kill('SIGTERM');
