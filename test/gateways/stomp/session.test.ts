@@ -299,6 +299,27 @@ describe('a subscription that the server ends', () => {
     expect((await client.call('SUBSCRIBE', other)).headers.status).toBeUndefined();
   });
 
+  it('because an ack took too long gives back what it holds: with events the session goes on, else it ends', async () => {
+    for (const extensions of ['warren.soft-error', '']) {
+      const queue = scene.fresh('late');
+      await scene.program.openChannel().declareQueue({ queue, arguments: { 'x-consumer-timeout': 100 } });
+      const client = await scene.connect({ 'accept-extensions': extensions });
+      if (extensions !== '') await client.call('SUBSCRIBE', EVENTS);
+      await client.call('SUBSCRIBE', { id: 1, destination: `/amq/queue/${queue}`, ack: 'client' });
+      client.send('SEND', { destination: `/amq/queue/${queue}` });
+      const { headers } = await client.next();
+      const told = await client.next();
+      if (extensions === '') {
+        expect([told.command, told.headers.message]).toEqual(['ERROR', 'Server cancelled subscription']);
+        await client.end();
+      } else {
+        expect(told.headers).toMatchObject({ 'cancelled-subscription': '1', reason: 'timeout' });
+        expect((await client.call('ACK', { id: headers.ack ?? '' })).headers.code).toBe('404');
+      }
+      expect([await scene.ready(queue), await scene.unacked(queue)]).toEqual([1, 0]);
+    }
+  });
+
   it('what it holds can still be acked, and then it is forgotten', async () => {
     const queue = scene.fresh('ended');
     const client = await scene.connect({ 'accept-extensions': 'warren.soft-error' });
