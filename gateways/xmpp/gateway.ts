@@ -121,7 +121,7 @@ export class XmppDoor implements ClientHost, Gateway {
     const { userDomain, userVhost, domains, log, stanzaBytesMax, version, delayMsMin } = options;
     this.options = options;
     this.#broker = broker;
-    this.#rosters = new RosterStore(broker.administration);
+    this.#rosters = new RosterStore(broker.administration, log);
     this.#inboxes = new Inboxes({
       broker,
       router: this.#router,

@@ -3,6 +3,7 @@
  * the broker's settings (global parameters), so that they are exported, imported and stored like those.
  */
 import type { Administration } from '../../broker/administration/administration.ts';
+import type { Log } from '../log.ts';
 import { type Element, element } from './element.ts';
 import { ROSTER } from './namespaces.ts';
 
@@ -99,10 +100,12 @@ export class RosterStore {
   readonly #administration: Administration;
   readonly #stored = new Map<string, { readonly version: number; readonly items: readonly RosterItem[] }>();
   readonly #changed = new Map<string, Roster>();
-  #saving: Promise<void> | undefined;
+  readonly #log: Log;
+  #saving: Promise<void> = Promise.resolve();
 
-  constructor(administration: Administration) {
+  constructor(administration: Administration, log: Log) {
     this.#administration = administration;
+    this.#log = log;
   }
 
   /** Reads all of them. */
@@ -122,25 +125,31 @@ export class RosterStore {
 
   #save(username: string, roster: Roster): void {
     this.#stored.set(username, { version: roster.version, items: roster.items });
+    const isFirst = this.#changed.size === 0;
     this.#changed.set(username, roster);
-    this.#saving ??= Promise.resolve().then(() => this.#write());
+    // What changes before the write begins goes along with it.
+    if (isFirst) this.#saving = this.#saving.then(() => this.#write());
   }
 
   async #write(): Promise<void> {
     const changed = [...this.#changed];
     this.#changed.clear();
-    this.#saving = undefined;
-    await this.#administration.importDefinitions({
-      global_parameters: changed.map(([username, { version, items }]) => ({
-        name: `${PARAMETER_PREFIX}${username}`,
-        value: { version, items },
-      })),
-    });
+    try {
+      await this.#administration.importDefinitions({
+        global_parameters: changed.map(([username, { version, items }]) => ({
+          name: `${PARAMETER_PREFIX}${username}`,
+          value: { version, items },
+        })),
+      });
+    } catch (error) {
+      // It goes on as it is in memory; the next change of the same roster writes all of it.
+      this.#log.error({ err: error, users: changed.map(([username]) => username) }, 'XMPP: contact lists not kept');
+    }
   }
 
-  /** Resolves when what has changed is in the settings. */
-  async flush(): Promise<void> {
-    await this.#saving;
+  /** Resolves when what has changed is in the settings, or could not be put there. */
+  flush(): Promise<void> {
+    return this.#saving;
   }
 }
 
