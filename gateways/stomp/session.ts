@@ -26,10 +26,11 @@ import {
   queueWish,
   readSubscribe,
   type SubscribeRequest,
+  subscriptionId,
   subscriptionQueue,
   withType,
 } from './subscribing.ts';
-import { messageNotFound, SUBSCRIPTION_ID_BYTES_MAX, Subscription, type SubscriptionHost } from './subscription.ts';
+import { messageNotFound, Subscription, type SubscriptionHost } from './subscription.ts';
 import { Subscriptions } from './subscriptions.ts';
 import { ensureQueue, type QueueWish, requireDestination, type Target, Targets } from './targets.ts';
 import { type Settlement, Transactions } from './transactions.ts';
@@ -440,16 +441,6 @@ export class Session implements SubscriptionHost {
   resume(): void {
     this.#subscriptions.resume();
   }
-}
-
-/** The id of a subscription; COMPAT: clients of 1.0 may leave it out, and the destination stands for it. */
-function subscriptionId(headers: Headers): string {
-  const id = headers.get('id') ?? headers.get('destination');
-  if (id === undefined) throw new ReplyError('Missing Header', "the header 'id' must be there");
-  if (Buffer.byteLength(id) > SUBSCRIPTION_ID_BYTES_MAX) {
-    throw new ReplyError('Invalid header', `'id' is at most ${SUBSCRIPTION_ID_BYTES_MAX} octets long`);
-  }
-  return id;
 }
 
 function transactionIn(headers: Headers): string {

@@ -8,7 +8,7 @@ import { BrokerError, type Channel } from '../../broker/port.ts';
 import { flag, type Headers, invalidHeader, queueArguments, wholeNumber } from './declarations.ts';
 import type { Destination } from './destinations.ts';
 import { ReplyError } from './errors.ts';
-import type { AckMode } from './subscription.ts';
+import { type AckMode, SUBSCRIPTION_ID_BYTES_MAX } from './subscription.ts';
 import { ensureQueue, NAME_BYTES_MAX, type QueueWish, requireDestination } from './targets.ts';
 
 /** Begins the names of queues that are made for one subscription. */
@@ -50,6 +50,19 @@ export function readSubscribe(headers: Headers): SubscribeRequest {
     arguments: consumerArguments(headers),
     isDurable,
   };
+}
+
+/**
+ * The id of a subscription. COMPAT: clients of 1.0 may leave it out, and the destination stands for it.
+ * Throws ReplyError.
+ */
+export function subscriptionId(headers: Headers): string {
+  const id = headers.get('id') ?? headers.get('destination');
+  if (id === undefined) throw new ReplyError('Missing Header', "the header 'id' must be there");
+  if (Buffer.byteLength(id) > SUBSCRIPTION_ID_BYTES_MAX) {
+    throw new ReplyError('Invalid header', `'id' is at most ${SUBSCRIPTION_ID_BYTES_MAX} octets long`);
+  }
+  return id;
 }
 
 /** COMPAT: Artemis says with a header of its own what a name without a prefix is. */
