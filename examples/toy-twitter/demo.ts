@@ -2,12 +2,16 @@
  * People for `--demo`: Anna, Ben and Carla come in over AMQP, Juliet and Romeo over XMPP, as users of Warren's own client
  * port who talk to Rabbiter. They follow one another, and say their lines for as long as somebody watches.
  */
+import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { setTimeout as delay } from 'node:timers/promises';
+import { CONNECTIONS_EACH } from './accounts.ts';
 import type { Server } from './server.ts';
 
 /** Between two lines, unless told otherwise. */
 const LINE_EVERY_MS = 2500;
+/** On users of the broker that a demonstration made, so that the next one on the same data may have them again. */
+const DEMO_TAG = 'toy-twitter-demo';
 
 export interface Demo {
   stop(): Promise<void>;
@@ -70,11 +74,11 @@ interface Play {
 }
 
 async function play({ server, tell, ending, everyMs, clients }: Play): Promise<void> {
-  const { twitter, accounts } = server;
+  const { twitter } = server;
   const voices = new Map<string, Voice>();
   for (const name of ['anna', 'ben', 'carla']) {
     // Somebody has these names then, and nobody can sign in as them.
-    await accounts.signIn(name, undefined, true);
+    await comeIn(server, name);
     voices.set(name, { say: (text) => twitter.post(name, text) });
   }
   for (const name of ['juliet', 'romeo']) {
@@ -90,6 +94,20 @@ async function play({ server, tell, ending, everyMs, clients }: Play): Promise<v
     await voices.get(who)?.say(text);
     await pause(everyMs, ending);
   }
+}
+
+/**
+ * Signs one of the cast in; resolves with a passcode that is new each time. A name that a person has taken stays his: then
+ * it rejects with TwitterError, taken.
+ */
+async function comeIn({ broker, accounts }: Server, name: string): Promise<string> {
+  const { administration } = broker;
+  const known = (await administration.users()).find((user) => user.name === name);
+  if (known === undefined || !known.tags.includes(DEMO_TAG)) await accounts.signIn(name, undefined, true);
+  const password = randomBytes(16).toString('base64url');
+  await administration.putUser({ name, password, tags: [DEMO_TAG], limits: { maxConnections: CONNECTIONS_EACH } });
+  await accounts.signIn(name, password, true);
+  return password;
 }
 
 /** Resolves when the time is over, or the demonstration. */
@@ -119,8 +137,9 @@ const { client: xmppClient, xml } = require('@xmpp/client') as {
 };
 
 /** Logs somebody in with the XMPP port and lets him add Rabbiter; resolves when he is welcome. */
-async function chatter({ accounts, names, ports, bots }: Server, name: string): Promise<XmppClient> {
-  const { passcode } = await accounts.signIn(name, undefined, true);
+async function chatter(server: Server, name: string): Promise<XmppClient> {
+  const { names, ports, bots } = server;
+  const passcode = await comeIn(server, name);
   const service = `xmpp://127.0.0.1:${ports.xmpp}`;
   const client = xmppClient({ service, domain: names.home, username: name, password: passcode, resource: 'demo' });
   const [bot] = bots;
@@ -128,7 +147,9 @@ async function chatter({ accounts, names, ports, bots }: Server, name: string): 
   await client.start();
   const welcome = new Promise<void>((resolve) => {
     client.on('stanza', (stanza) => {
-      if (stanza.name === 'presence' && stanza.attrs.type === 'subscribed') resolve();
+      if (stanza.name !== 'presence' || stanza.attrs.from?.split('/', 1)[0] !== bot) return;
+      // Whoever has added it before is not told so again, but sees that it is there.
+      if (stanza.attrs.type === 'subscribed' || stanza.attrs.type === undefined) resolve();
     });
   });
   await client.send(xml('presence'));

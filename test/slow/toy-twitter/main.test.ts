@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, it } from 'vitest';
+import { playDemo } from '../../../examples/toy-twitter/demo.ts';
 import { startServer } from '../../../examples/toy-twitter/server.ts';
 import { FREE_PORTS, listen } from '../../examples/toy-twitter-place.ts';
 import { xmppClient } from '../../gateways/xmpp/scene.ts';
@@ -54,6 +55,27 @@ it('prints what to open and to type, plays the demonstration, and ends when told
   child.kill('SIGTERM');
   const [code] = await once(child, 'close');
   expect([code, complained()]).toEqual([0, '']);
+});
+
+it('plays the demonstration again on the data of the last one, and takes no name from a person', async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'toy-twitter-'));
+  for (const taken of [false, false, true]) {
+    const server = await startServer({ ports: FREE_PORTS, dataDir });
+    if (taken) {
+      await server.broker.administration.deleteUser('carla');
+      await server.accounts.signIn('carla', undefined, true);
+    }
+    let told = '';
+    const tell = (line: string): void => {
+      told += line;
+    };
+    const demo = playDemo(server, tell, 10);
+    const expected = taken ? /has ended: Somebody is carla already/ : /romeo are here and talking/;
+    await eventually(() => expect(told).toMatch(expected), SLOW);
+    await demo.stop();
+    await server.close();
+  }
+  rmSync(dataDir, { recursive: true, force: true });
 });
 
 it('says what is in its way', async () => {
