@@ -133,8 +133,9 @@ type Print = (line: string) => void;
 async function follow({ twitter, names, me }: Scene, text: string, print: Print): Promise<void> {
   const whom = names.read(text);
   const isNew = await twitter.follow(me, whom);
-  const called = whom === me ? 'yourself: what you say will come back to you' : whom;
-  print(isNew ? `You are now following ${called}.` : `You are following ${called} already.`);
+  const called = whom === me ? 'yourself' : whom;
+  const after = whom === me ? ': what you say will come back to you.' : '.';
+  print(isNew ? `You are now following ${called}${after}` : `You are following ${called} already.`);
 }
 
 async function leave({ twitter, me }: Scene, print: Print): Promise<void> {

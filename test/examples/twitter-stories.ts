@@ -301,6 +301,12 @@ export function twitterStories(start: () => Promise<RunningBroker>): void {
       expect((await command('--as', dora, 'follow', 'carla@localhost')).said).toEqual([
         `You are following ${carla} already.`,
       ]);
+      for (const said of [
+        'now following yourself: what you say will come back to you.',
+        'following yourself already.',
+      ]) {
+        expect((await command('--as', 'selma', 'follow', 'selma')).said.at(-1)).toBe(`You are ${said}`);
+      }
       await command('--as', carla, 'post', 'Good', 'morning \u001b[31m');
       expect((await command('--as', dora, 'timeline')).said).toEqual([
         expect.stringMatching(/^\d\d:\d\d carla: Good morning \u{fffd}\[31m$/u),
