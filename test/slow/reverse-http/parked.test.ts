@@ -35,14 +35,14 @@ class Worker {
   /** Sends a request and answers the field `Link` of the response with this relation. */
   async ask(head: string, body = ''): Promise<string> {
     this.#received = '';
-    this.#socket.write(`${head}\r\nHost: h\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    this.#socket.write(`${head}\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
     await eventually(() => expect(this.#received).toContain('\r\n\r\n'), { timeoutMs: 30_000 });
-    return /<http:\/\/h(\/[^>]*)>; rel="first"/.exec(this.#received)?.[1] ?? '';
+    return /<http:\/\/localhost(\/[^>]*)>; rel="first"/.exec(this.#received)?.[1] ?? '';
   }
 
   park(path: string): void {
     this.#received = '';
-    this.#socket.write(`GET ${path} HTTP/1.1\r\nHost: h\r\n\r\n`);
+    this.#socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
   }
 
   end(): void {
