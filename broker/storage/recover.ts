@@ -199,11 +199,18 @@ export class LogRecovery {
     const replay = new Replay(this.#state, !isBase || this.#damages.length > 0);
     let regions: Region[] = [];
     let records = 0;
+    let lastHere = 0;
     await this.#scan(
       file,
       (header, offset, octets, payloadStart) => {
         for (const region of regions) this.#damage(file, region, 'this is not what was written');
         regions = [];
+        // Intact, and still not what was written here: somebody has put it there again.
+        if (header.sequence <= lastHere) {
+          this.#damage(file, { offset, end: offset, header }, 'a record stands here that was written before');
+          return;
+        }
+        lastHere = header.sequence;
         try {
           replay.record(segment, header, octets, payloadStart);
         } catch (error) {

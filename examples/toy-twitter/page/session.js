@@ -6,8 +6,6 @@
 
 const INBOX = 'inbox';
 const EVERYONE = 'everyone';
-/** Seconds since 1970 from which the priority of a page counts, so that it is no larger than AMQP can say. */
-const PRIORITY_EPOCH = 1_700_000_000;
 const AHEAD = '100';
 
 /** A polite sentence, for the person. */
@@ -28,10 +26,11 @@ export async function signIn(name, passcode) {
 
 /**
  * Of several readers of one inbox, the page that was opened last gets what comes (its other windows hear it from there), and
- * any page comes before a chat client, whose priority is at most 127.
+ * any page comes before a chat client, whose priority is at most 127. In milliseconds: two windows of the same priority
+ * would take turns, and each show its own order.
  */
 function readerPriority() {
-  return String(Math.floor(Date.now() / 1000) - PRIORITY_EPOCH);
+  return String(Date.now());
 }
 
 /** A name or key as it stands in a destination: nothing in it means anything there. */

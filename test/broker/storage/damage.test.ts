@@ -134,6 +134,18 @@ describe.each(['close', 'kill'] as const)('a log after a %s', (end) => {
     await expect(look(emptied)).rejects.toThrow(/ends at octet 0/);
   });
 
+  test('with the newest segment appended to itself: reported at the octet, and salvaged without a difference', async () => {
+    const newest = paths.toSorted().at(-1) ?? '';
+    const files = log.afterKill();
+    const whole = log.contents(newest);
+    files.plant(newest, Buffer.concat([whole, whole]));
+    const message = await judge(files, expected, newest);
+    expect(message).toMatch(/octet \d+.*written before/);
+    // After damage anything may have been delivered before.
+    const kept = expected.seen.map((message) => ({ ...message, returnCount: expect.any(Number) }));
+    expect((await look(files, 'salvage')).seen).toEqual(kept);
+  });
+
   test('salvaged: all that is intact is taken, what is lost is said, and the damaged file is kept', async () => {
     let lost = 0;
     for (const path of paths) {
