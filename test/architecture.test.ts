@@ -84,6 +84,9 @@ const VIOLATIONS: readonly (readonly [rule: string, file: string, code: string])
   ['R1', 'broker/matchers/planted-node.ts', "export { connect } from 'node:net';"],
   ['R1', 'broker/matchers/planted-detour.ts', "export { a } from '../matchers/../../gateways/log.ts';"],
   ['R1', 'broker/storage/planted-door.ts', "export { a } from '../../gateways/log.ts';"],
+  ['R1', 'broker/storage/log/planted-door.ts', "export { a } from '../../../gateways/log.ts';"],
+  ['R1', 'broker/storage/log/planted-detour.ts', "export { a } from '../folder/../../../gateways/log.ts';"],
+  ['R1', 'broker/storage/log/planted-other.ts', "export { a } from '../../queue/../../gateways/log.ts';"],
   ['R2', 'gateways/stomp/planted-door.ts', "export { a } from '../amqp/session.ts';"],
   ['R2', 'gateways/stomp/planted-main.ts', "export { a } from '../main.ts';"],
   ['R2', 'gateways/stomp/planted-core.ts', "export { a } from '../../broker/queue/queue.ts';"],
@@ -139,6 +142,7 @@ const ALLOWED: readonly (readonly [file: string, code: string])[] = [
   ['broker/innocent.ts', "export { a } from './queue.ts';\nexport { b } from './matchers/topic.ts';"],
   ['broker/matchers/innocent.ts', "export type { a } from '../port.ts';\nexport { b } from './topic.ts';"],
   ['broker/storage/innocent.ts', "export { open } from 'node:fs/promises';\nexport type { a } from '../store.ts';"],
+  ['broker/storage/log/innocent.ts', "export { a } from '../../store.ts';\nexport { b } from '../folder/files.ts';"],
   [
     'gateways/stomp/innocent.ts',
     "export { a } from './codec.ts';\nexport { b } from '../outbox.ts';\nexport { c } from '../../broker/message.ts';\nexport { WebSocket } from 'ws';\nexport { connect } from 'node:net';\nexport type { d } from '../../broker/port.ts';",

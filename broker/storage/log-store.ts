@@ -21,17 +21,17 @@ import type {
   StoreEvent,
   SyncWaiter,
 } from '../store.ts';
-import { Batch, type Moved } from './batch.ts';
-import type { Cleaner } from './cleaner.ts';
-import type { BatchSource, Commits } from './commits.ts';
-import { definitionMade } from './definition-table.ts';
-import type { LogRecord } from './log-record.ts';
-import type { LogState } from './log-state.ts';
-import type { PageLoader } from './page-loader.ts';
-import type { Recovery } from './recovery.ts';
+import { Batch, type Moved } from './log/batch.ts';
+import type { Cleaner } from './log/cleaner.ts';
+import type { BatchSource, Commits } from './log/commits.ts';
+import { definitionMade } from './log/definition-table.ts';
+import type { LogRecord } from './log/log-record.ts';
+import type { LogState } from './log/log-state.ts';
+import { StoredHolder } from './log/stored-holder.ts';
+import type { PageLoader } from './pages/page-loader.ts';
+import { PageSlots, StoredPage } from './pages/stored-page.ts';
+import type { Recovery } from './recovery/recovery.ts';
 import { StoreError } from './store-error.ts';
-import { StoredHolder } from './stored-holder.ts';
-import { PageSlots, StoredPage } from './stored-page.ts';
 
 /** How long something may wait to be written when nobody waits for it; milliseconds. */
 export const LAZY_MS = 5;

@@ -2,18 +2,24 @@
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Store, StoreEvent } from '../store.ts';
-import { readOctets } from './block-reader.ts';
-import { CLEAN_SEGMENTS_MIN, Cleaner } from './cleaner.ts';
-import { Commits, SEGMENT_BYTES } from './commits.ts';
-import { type Damage, damageError, damageText } from './damage.ts';
-import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './data-folder.ts';
-import { type Done, type Files, nodeFiles, type OpenFile } from './files.ts';
+import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './folder/data-folder.ts';
+import { type Done, type Files, nodeFiles, type OpenFile } from './folder/files.ts';
+import { SegmentFiles } from './folder/segment-files.ts';
+import { CLEAN_SEGMENTS_MIN, Cleaner } from './log/cleaner.ts';
+import { Commits, SEGMENT_BYTES } from './log/commits.ts';
+import { MARK_BYTES, MARK_FILE, Mark } from './log/mark.ts';
+import { RESERVE_BYTES, Reserve } from './log/reserve.ts';
 import { BATCH_BYTES, LogStore, TURN_BYTES_MAX } from './log-store.ts';
-import { MARK_BYTES, MARK_FILE, Mark } from './mark.ts';
-import { PageLoader } from './page-loader.ts';
-import { type LogFile, LogRecovery, type RecoveredLog, type TornFile, type UnsyncedOctets } from './recover.ts';
-import { RESERVE_BYTES, Reserve } from './reserve.ts';
-import { SegmentFiles } from './segment-files.ts';
+import { readOctets } from './pages/block-reader.ts';
+import { PageLoader } from './pages/page-loader.ts';
+import { type Damage, damageError, damageText } from './recovery/damage.ts';
+import {
+  type LogFile,
+  LogRecovery,
+  type RecoveredLog,
+  type TornFile,
+  type UnsyncedOctets,
+} from './recovery/recover.ts';
 import { failureText, storeErrorOf } from './store-error.ts';
 
 /** Copied at a time. */

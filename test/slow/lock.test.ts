@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { lockFolder } from '../../broker/storage/lock.ts';
+import { lockFolder } from '../../broker/storage/folder/lock.ts';
 import { eventually } from '../support/eventually.ts';
 import { chanceOf } from '../support/memory-disk.ts';
 

@@ -1,5 +1,5 @@
 /** One open file of test/support/faulty-files.ts. */
-import type { Done, Files, OpenFile, OpenMode, ReadDone } from '../../broker/storage/files.ts';
+import type { Done, Files, OpenFile, OpenMode, ReadDone } from '../../broker/storage/folder/files.ts';
 import { type Chance, type InFlight, type MemoryFile, systemError } from './memory-disk.ts';
 
 /** What can be made to fail: the methods of `Files` and of `OpenFile`. */

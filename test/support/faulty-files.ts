@@ -6,7 +6,7 @@
  * writes to a file at a time, a call after `close`) throws at once, so that a test finds it.
  */
 import { resolve } from 'node:path/posix';
-import type { DiskRoom, FileStatus, Files, FolderLock, OpenFile, OpenMode } from '../../broker/storage/files.ts';
+import type { DiskRoom, FileStatus, Files, FolderLock, OpenFile, OpenMode } from '../../broker/storage/folder/files.ts';
 import { StoreError } from '../../broker/storage/store-error.ts';
 import { type CallsOfFiles, FaultyFile, type FileCall } from './faulty-file.ts';
 import {

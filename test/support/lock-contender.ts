@@ -5,7 +5,7 @@
  */
 import { writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { lockFolder } from '../../broker/storage/lock.ts';
+import { lockFolder } from '../../broker/storage/folder/lock.ts';
 
 const [folder = '', times = '0'] = process.argv.slice(2);
 const STDOUT = 1;

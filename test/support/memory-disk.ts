@@ -1,6 +1,6 @@
 /**
  * A disk in memory that knows what of it has been synced: what is on it now, as programs see it, and what would be on it
- * after the power had failed. The rules are the worst that `Files` allows (broker/storage/files.ts): what is not synced
+ * after the power had failed. The rules are the worst that `Files` allows (broker/storage/folder/files.ts): what is not synced
  * survives in any part, order or not at all, and so do names in folders.
  */
 import { basename, dirname } from 'node:path/posix';

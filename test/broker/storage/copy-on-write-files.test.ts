@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import { CopyOnWriteFiles } from '../../../broker/storage/copy-on-write-files.ts';
-import { type Files, nodeFiles, type OpenFile } from '../../../broker/storage/files.ts';
+import { CopyOnWriteFiles } from '../../../broker/storage/folder/copy-on-write-files.ts';
+import { type Files, nodeFiles, type OpenFile } from '../../../broker/storage/folder/files.ts';
 
 const BYTES = 200_000;
 const folders: string[] = [];

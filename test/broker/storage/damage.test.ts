@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createMessage } from '../../../broker/message.ts';
-import { writeHeader } from '../../../broker/storage/record.ts';
+import { writeHeader } from '../../../broker/storage/record/record.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import type { StoreEvent } from '../../../broker/store.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';

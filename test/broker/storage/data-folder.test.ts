@@ -19,9 +19,9 @@ import {
   openDataFolder,
   segmentFileName,
   segmentOfFileName,
-} from '../../../broker/storage/data-folder.ts';
-import { type Files, nodeFiles } from '../../../broker/storage/files.ts';
-import type { Formats } from '../../../broker/storage/format.ts';
+} from '../../../broker/storage/folder/data-folder.ts';
+import { type Files, nodeFiles } from '../../../broker/storage/folder/files.ts';
+import type { Formats } from '../../../broker/storage/folder/format.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 

@@ -5,7 +5,7 @@ import {
   decodeDefinitionValue,
   encodeDefinitionValue,
   VALUE_DEPTH_MAX,
-} from '../../../broker/storage/definition-values.ts';
+} from '../../../broker/storage/record/definition-values.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import { runs } from '../../support/runs.ts';
 

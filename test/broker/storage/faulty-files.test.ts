@@ -1,7 +1,7 @@
 /** The file system that tests put in place of the real one does what it is asked for, and the worst that it may. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { OpenFile } from '../../../broker/storage/files.ts';
+import type { OpenFile } from '../../../broker/storage/folder/files.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 import { runs } from '../../support/runs.ts';
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Files, nodeFiles, type OpenFile } from '../../../broker/storage/files.ts';
+import { type Files, nodeFiles, type OpenFile } from '../../../broker/storage/folder/files.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 
 function write(file: OpenFile, text: string, position: number): Promise<void> {

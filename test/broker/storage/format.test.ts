@@ -1,7 +1,7 @@
 /** FORMAT: what a data folder says of itself, and how an older one becomes a newer one. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Files } from '../../../broker/storage/files.ts';
+import type { Files } from '../../../broker/storage/folder/files.ts';
 import {
   FORMAT_BYTES_MAX,
   FORMATS,
@@ -9,7 +9,7 @@ import {
   readFormat,
   upgradeFormat,
   writeFormat,
-} from '../../../broker/storage/format.ts';
+} from '../../../broker/storage/folder/format.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 import { runs } from '../../support/runs.ts';

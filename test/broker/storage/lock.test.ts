@@ -6,7 +6,7 @@ import { createConnection, createServer } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { isLockName, lockFolder } from '../../../broker/storage/lock.ts';
+import { isLockName, lockFolder } from '../../../broker/storage/folder/lock.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import { eventually } from '../../support/eventually.ts';
 

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { createMessage } from '../../../broker/message.ts';
 import { BATCH_BYTES, BEHIND_BYTES, CLOSE_MS, LAZY_MS } from '../../../broker/storage/log-store.ts';
 import { openStore } from '../../../broker/storage/open-store.ts';
-import { LARGE_BYTES_MIN } from '../../../broker/storage/record-buffer.ts';
+import { LARGE_BYTES_MIN } from '../../../broker/storage/record/record-buffer.ts';
 import type { StoreEvent } from '../../../broker/store.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 import { DATA_DIR, StoreLife, TestCustody, untilCrash } from './store-life.ts';

@@ -2,9 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { AMQP_PROPERTIES } from '../../../broker/encoding/properties.ts';
 import { createMessage, Message } from '../../../broker/message.ts';
-import { MessageCursor, MessageEncoder } from '../../../broker/storage/message-operations.ts';
-import { LARGE_BYTES_MIN, RecordBuffer } from '../../../broker/storage/record-buffer.ts';
-import { MalformedRecord } from '../../../broker/storage/record-cursor.ts';
+import { MessageCursor, MessageEncoder } from '../../../broker/storage/record/message-operations.ts';
+import { LARGE_BYTES_MIN, RecordBuffer } from '../../../broker/storage/record/record-buffer.ts';
+import { MalformedRecord } from '../../../broker/storage/record/record-cursor.ts';
 import type { Custody } from '../../../broker/store.ts';
 
 const text = fc.oneof(

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { PageBuilder } from '../../../broker/storage/page-builder.ts';
-import { Segment } from '../../../broker/storage/segment.ts';
-import { StoredHolder } from '../../../broker/storage/stored-holder.ts';
+import { Segment } from '../../../broker/storage/log/segment.ts';
+import { StoredHolder } from '../../../broker/storage/log/stored-holder.ts';
+import { PageBuilder } from '../../../broker/storage/pages/page-builder.ts';
 
 /** Messages in the order of the log; positions unique, mostly rising. */
 const log = fc.uniqueArray(fc.integer({ min: 1, max: 2 ** 40 }), { maxLength: 300, size: 'max' }).chain((positions) =>

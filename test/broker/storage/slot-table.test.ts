@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { RecordBuffer } from '../../../broker/storage/record-buffer.ts';
-import { RecordCursor } from '../../../broker/storage/record-cursor.ts';
-import { SlotTable } from '../../../broker/storage/slot-table.ts';
+import { SlotTable } from '../../../broker/storage/log/slot-table.ts';
+import { RecordBuffer } from '../../../broker/storage/record/record-buffer.ts';
+import { RecordCursor } from '../../../broker/storage/record/record-cursor.ts';
 
 /** What `out` holds, in one piece. */
 function octetsOf(out: RecordBuffer): Buffer {

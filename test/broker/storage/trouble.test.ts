@@ -1,7 +1,7 @@
 /** A disk that fails or is full: whoever waits is kept waiting, nothing is lost, and it goes on when the disk does. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { RETRY_MS } from '../../../broker/storage/commits.ts';
+import { RETRY_MS } from '../../../broker/storage/log/commits.ts';
 import type { StoreEvent } from '../../../broker/store.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 import { StoreLife } from './store-life.ts';

@@ -7,14 +7,14 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { HEADER_BYTES } from '../../../broker/storage/record.ts';
+import { HEADER_BYTES } from '../../../broker/storage/record/record.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import { Random } from '../../support/crash/random.ts';
 import { type Contents, contentsOf, copyFolder, fillSample, octetsOf, open, sampleFolder } from './sample.ts';
 
 /** The fields of a header, or halves of fields. */
 const HEADER_FIELDS = Array.from({ length: HEADER_BYTES / 4 }, (_, index) => index * 4);
-/** Where a header says how long its payload is and how many messages with a queue are in it (broker/storage/record.ts). */
+/** Where a header says how long its payload is and how many messages with a queue are in it (broker/storage/record/record.ts). */
 const PAYLOAD_BYTES_AT = 16;
 const SLOT_COUNT_AT = 32;
 
