@@ -6,7 +6,7 @@
 import { ArchiveError } from '../../broker/archive/archive-error.ts';
 import { systemClock } from '../../broker/clock.ts';
 import { RestoreError } from '../../broker/definition-log.ts';
-import type { Files } from '../../broker/storage/files.ts';
+import type { Files } from '../../broker/storage/folder/files.ts';
 import { openStore } from '../../broker/storage/open-store.ts';
 import { StoreError } from '../../broker/storage/store-error.ts';
 import type { Store, StoreEvent } from '../../broker/store.ts';

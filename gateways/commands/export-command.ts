@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { exportLines } from '../../broker/archive/export-archive.ts';
-import { CopyOnWriteFiles } from '../../broker/storage/copy-on-write-files.ts';
-import { nodeFiles } from '../../broker/storage/files.ts';
-import { FORMAT_FILE } from '../../broker/storage/format.ts';
+import { CopyOnWriteFiles } from '../../broker/storage/folder/copy-on-write-files.ts';
+import { nodeFiles } from '../../broker/storage/folder/files.ts';
+import { FORMAT_FILE } from '../../broker/storage/folder/format.ts';
 import { StoreError } from '../../broker/storage/store-error.ts';
 import { ConfigError, type Environment, readOptions } from '../config.ts';
 import { packageVersion } from '../package.ts';

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { ArchiveError } from '../../broker/archive/archive-error.ts';
 import { type ReadArchive, readArchive } from '../../broker/archive/archive-lines.ts';
 import { importArchive } from '../../broker/archive/import-archive.ts';
-import { nodeFiles } from '../../broker/storage/files.ts';
+import { nodeFiles } from '../../broker/storage/folder/files.ts';
 import { type Environment, readOptions } from '../config.ts';
 import { openFolder, requireFolder, runCommand, sayEvent } from './command.ts';
 import { readLines } from './lines.ts';
