@@ -31,7 +31,8 @@ export function warren(options: WarrenOptions = {}): Peer {
       const folder = await mkdtemp(join(tmpdir(), 'warren-bench-'));
       const loopDelayPath = join(folder, 'loop-delay');
       const preload = ['--import', LOOP_DELAY];
-      const doors = ['--amqp-port', '0', '--stomp-port', '0', '--http-port', '0', '--data-dir', join(folder, 'data')];
+      const ports = ['amqp', 'stomp', 'xmpp', 'http'].flatMap((door) => [`--${door}-port`, '0']);
+      const doors = [...ports, '--data-dir', join(folder, 'data')];
       const args = [...(options.nodeArguments ?? []), ...preload, MAIN, ...doors];
       const env = { ...process.env, LOOP_DELAY_PATH: loopDelayPath };
       const child = await startChild(process.execPath, args, { cwd: ROOT, env }, READY);
