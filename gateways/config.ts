@@ -193,7 +193,7 @@ function contradictions(config: Config, given: ReadonlyMap<OptionName, Given>): 
   if (config.tlsVerifyClient !== 'none' && !config.tlsCaFile) need('tlsVerifyClient', 'tls-ca-file');
   if (!config.tlsCertificateFile) {
     for (const name of ['amqpsPort', 'stompsPort', 'xmppsPort', 'httpsPort', 'tlsCaFile', 'tlsVerifyClient'] as const) {
-      const isWanted = given.has(name) && config[name] !== 'off' && config[name] !== 'none';
+      const isWanted = given.has(name) && !['off', 'none', ''].includes(String(config[name]));
       if (isWanted) need(name, 'tls-certificate-file and tls-key-file');
     }
   }

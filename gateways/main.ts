@@ -200,14 +200,23 @@ async function openDoors(
 ): Promise<Gateway[]> {
   const gateways: Gateway[] = [];
   const open = async (name: PortOption, start: (listener: ListenerOptions) => Promise<Gateway>): Promise<void> => {
-    const port = config[name];
     const isSecure = name === 'amqpsPort' || name === 'stompsPort' || name === 'xmppsPort' || name === 'httpsPort';
-    if (port === 'off' || (isSecure && !tls)) return;
-    try {
-      gateways.push(await start({ ...listenerOptions(config, log), port, ...(isSecure && tls && { tls }) }));
-    } catch (error) {
-      await Promise.all(gateways.map((gateway) => gateway.close()));
-      throw error instanceof ListenError ? new StartError(`${error.message}; ${cure(error, name)}`) : error;
+    if (isSecure && !tls) return;
+    const ports = portsOf(config, name);
+    // Nobody has asked for all ports of a default: one of them is enough.
+    let spare = config[name] === OPTIONS[name].default ? ports.length - 1 : 0;
+    for (const port of ports) {
+      try {
+        gateways.push(await start({ ...listenerOptions(config, log), port, ...(isSecure && tls && { tls }) }));
+      } catch (error) {
+        if (error instanceof ListenError && error.reason === 'in-use' && spare > 0) {
+          spare -= 1;
+          log.warn({}, `${error.message}; this door is at its other port only, see --${spelled(name)}`);
+          continue;
+        }
+        await Promise.all(gateways.map((gateway) => gateway.close()));
+        throw error instanceof ListenError ? new StartError(`${error.message}; ${cure(error, name)}`) : error;
+      }
     }
   };
   const amqp = amqpOptions(config, log);
@@ -245,6 +254,10 @@ type PortOption =
   | 'xmppsPort'
   | 'httpPort'
   | 'httpsPort';
+
+function portsOf(config: Config, name: PortOption): readonly number[] {
+  return [config[name]].flat().filter((port) => port !== 'off');
+}
 
 function listenerOptions(config: Config, log: ProcessLog): Omit<ListenerOptions, 'port' | 'tls'> {
   return {

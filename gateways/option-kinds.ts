@@ -31,6 +31,20 @@ export const PORT: Kind<number | 'off'> = {
   },
 };
 
+/** Ports to listen on with one door, in TOML also an array; the empty list for `off`. */
+export const PORTS: Kind<readonly number[]> = {
+  placeholder: 'ports',
+  allowed: '0 (any free port) to 65535, separated by commas, or off',
+  read(value) {
+    if (value === 'off' || value === 'none') return [];
+    const parts = typeof value === 'string' ? value.split(',').map((part) => part.trim()) : [value].flat();
+    const ports = parts.map((part) => readInteger(part, 0, 65535, this.allowed));
+    const isTwice = ports.some((port, index) => port !== 0 && ports.indexOf(port) !== index);
+    if (isTwice) throw new ValueError('it takes each port once');
+    return ports;
+  },
+};
+
 /** Whole numbers from `min` to `max`. */
 export function integer(placeholder: string, min: number, max: number, note = ''): Kind<number> {
   const allowed = `${min} to ${max}${note}`;

@@ -17,6 +17,7 @@ import {
   MEMORY,
   OCTETS,
   PORT,
+  PORTS,
   text,
 } from './option-kinds.ts';
 import { HIGH_WATER_BYTES } from './outbox.ts';
@@ -133,12 +134,12 @@ export const OPTIONS = {
   stompsPort: option('Listening', PORT, 61614, 'Port for STOMP over TLS, when there is a certificate'),
   xmppPort: option('Listening', PORT, 5222, 'Port for XMPP clients, with STARTTLS when there is a certificate'),
   xmppsPort: option('Listening', PORT, 5223, 'Port for XMPP clients over TLS, when there is a certificate'),
-  httpPort: option('Listening', PORT, 15674, 'Port for HTTP, and for WebSocket clients of every protocol'),
+  httpPort: option('Listening', PORTS, [8080, 15674], 'Ports for HTTP, and for WebSocket clients of every protocol'),
   httpsPort: option(
     'Listening',
-    PORT,
-    15673,
-    'Port for HTTP and WebSocket clients over TLS, when there is a certificate',
+    PORTS,
+    [8443, 15673],
+    'Ports for HTTP and WebSocket clients over TLS, when there is a certificate',
   ),
   connectionsMax: option(
     'Listening',

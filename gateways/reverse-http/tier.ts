@@ -42,7 +42,7 @@ interface Answer {
   readonly body: Buffer;
 }
 
-/** `foo=http://user:password@host:15674/reversehttp?token=t`. Throws RangeError. */
+/** `foo=http://user:password@host:8080/reversehttp?token=t`. Throws RangeError. */
 export function parseUpstream(text: string): Upstream {
   const [, name = '', url = ''] = /^([a-z][a-z0-9-]{0,62})=(https?:\/\/\S+)$/i.exec(text) ?? [];
   if (name === '' || !URL.canParse(url)) {

@@ -41,8 +41,8 @@ describe('the configuration', () => {
       host: '127.0.0.1',
       amqpPort: 5672,
       amqpsPort: 5671,
-      httpPort: 15674,
-      httpsPort: 15673,
+      httpPort: [8080, 15674],
+      httpsPort: [8443, 15673],
       dataDir: join(process.cwd(), 'warren-data'),
       defaultUser: 'guest',
       loopbackUsers: ['guest'],
@@ -61,7 +61,7 @@ describe('the configuration', () => {
     const { file } = toml('amqp-port = 1\nhttp-port = 1\nheartbeat-seconds = 1\n');
     const environment = { WARREN_CONFIG: file, WARREN_AMQP_PORT: '2', WARREN_HTTP_PORT: '2' };
     const config = await configOf(['--amqp-port', '3'], environment);
-    expect([config.amqpPort, config.httpPort, config.heartbeatSeconds, config.channelsMax]).toEqual([3, 2, 1, 2047]);
+    expect([config.amqpPort, config.httpPort, config.heartbeatSeconds, config.channelsMax]).toEqual([3, [2], 1, 2047]);
   });
 
   it("takes RABBITMQ_DEFAULT_USER, _PASS and _VHOST, after WARREN's own", async () => {
@@ -79,6 +79,21 @@ describe('the configuration', () => {
       amqpPort: 5672,
       defaultUser: 'guest',
     });
+  });
+
+  it.each([
+    ['"off"', []],
+    ['0', [0]],
+    ['"8080, 15674"', [8080, 15674]],
+    ['[8080, "15674"]', [8080, 15674]],
+    ['"0,0"', [0, 0]],
+  ])('takes ports as %s', async (written, ports) => {
+    const { file } = toml(`http-port = ${written}`);
+    expect((await configOf(['--config', file])).httpPort).toEqual(ports);
+  });
+
+  it.each(['80,80', '80,', 'x', '65536', '80,off'])('takes no ports as %s', async (written) => {
+    expect(await problems(['--http-port', written])).toEqual([expect.stringMatching(/^http-port: .* is not allowed/)]);
   });
 
   it('knows every option in a file', async () => {

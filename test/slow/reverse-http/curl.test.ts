@@ -35,7 +35,7 @@ describeWith('curl', ['curl', '--version'])('curl', () => {
     const readme = readFileSync(join(import.meta.dirname, '../../../README.md'), 'utf8');
     const loop = readme.match(/```sh\n(broker=[^`]*)```/)?.[1] ?? '';
     const folder = await mkdtemp(join(tmpdir(), 'warren-curl-'));
-    const here = `cd ${folder}\n${loop.replace('http://127.0.0.1:15674', scene.base)}`;
+    const here = `cd ${folder}\n${loop.replace('http://127.0.0.1:8080', scene.base)}`;
     const server = new ForeignProgram('sh', ['-c', here]);
     try {
       await eventually(async () => expect((await scene.overview()).slots).toBe(1), { timeoutMs: 20_000 });
