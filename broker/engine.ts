@@ -173,6 +173,10 @@ export class Engine implements AdministeredEngine {
     return ended.length;
   }
 
+  userDeleted(username: string): void {
+    if (this.observers.watched) this.observers.notify({ type: 'user-deleted', username });
+  }
+
   delayedMessages(vhost: string): readonly DelayedMessageView[] {
     return this.requireVhost(vhost).router.delayed.list();
   }

@@ -13,7 +13,14 @@ export type DeathReason = 'rejected' | 'expired' | 'maxlen' | 'delivery_limit';
 export type BrokerEvent =
   | { readonly type: 'connection-opened' | 'connection-closed'; readonly vhost: string; readonly peer: PeerInfo }
   | { readonly type: 'channel-opened' | 'channel-closed'; readonly vhost: string; readonly peer: PeerInfo }
-  | { readonly type: 'exchange-declared' | 'exchange-deleted'; readonly vhost: string; readonly exchange: string }
+  | {
+      readonly type: 'exchange-declared';
+      readonly vhost: string;
+      readonly exchange: string;
+      /** As in `ExchangeDeclaration.type`. */
+      readonly exchangeType: string;
+    }
+  | { readonly type: 'exchange-deleted'; readonly vhost: string; readonly exchange: string }
   | { readonly type: 'queue-declared' | 'queue-deleted'; readonly vhost: string; readonly queue: string }
   | { readonly type: 'bound' | 'unbound'; readonly vhost: string; readonly binding: BindingSpec }
   | {
@@ -39,6 +46,8 @@ export type BrokerEvent =
       readonly message: Message;
       readonly reason: DeathReason;
     }
+  /** What others keep under the name must go: the next user of that name is somebody else. */
+  | { readonly type: 'user-deleted'; readonly username: string }
   | { readonly type: 'alarms'; readonly alarms: readonly Alarm[] };
 
 export type Observer = (event: BrokerEvent) => void;

@@ -72,7 +72,7 @@ export class VirtualHost implements QueueHost {
       this.#addExchange({ name, type, durable: true, autoDelete: false, internal, arguments: EMPTY_TABLE });
       // The default exchange is no secret to anybody.
       if (name !== '' && this.observers.watched) {
-        this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name });
+        this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name, exchangeType: type });
       }
     }
   }
@@ -118,7 +118,9 @@ export class VirtualHost implements QueueHost {
     requireUnreserved('exchange', name);
     const exchange = this.#addExchange({ name, type, durable, autoDelete, internal, arguments: args });
     if (durable) this.#context.log.define('exchange', this.#exchangeDefinition(exchange));
-    if (this.observers.watched) this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name });
+    if (this.observers.watched) {
+      this.observers.notify({ type: 'exchange-declared', vhost: this.name, exchange: name, exchangeType: type });
+    }
     return exchange;
   }
 

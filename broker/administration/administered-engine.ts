@@ -43,6 +43,9 @@ export interface AdministeredEngine {
   /** Ends every connection that `chosen` says with connection-forced and `reason`; how many they were. */
   closeConnections(chosen: (connection: AdministeredConnection) => boolean, reason: string): number;
 
+  /** Tells the observers that the user of that name is no more. */
+  userDeleted(username: string): void;
+
   delayedMessages(vhost: string): readonly DelayedMessageView[];
   /** False when no such message is waiting any more. */
   cancelDelayedMessage(vhost: string, id: string): boolean;

@@ -158,6 +158,9 @@ export interface Administration {
   setOperatorPolicy(policy: Policy): Promise<void>;
   clearOperatorPolicy(vhost: string, name: string): Promise<void>;
 
+  /** Takes a global parameter away that definitions have brought; without one of that name nothing happens. */
+  clearGlobalParameter(name: string): Promise<void>;
+
   /**
    * Idempotent: queues, exchanges and bindings that exist stay as they are; users, virtual hosts, permissions, policies
    * and parameters take over what the document says. Nothing is changed when the document does not fit.

@@ -51,6 +51,7 @@ export class BrokerAdministration implements Administration {
       ({ principal }) => principal !== THE_PROGRAM && principal.username === name,
       `user '${name}' is deleted`,
     );
+    engine.userDeleted(name);
     await engine.synced();
   }
 
@@ -151,6 +152,11 @@ export class BrokerAdministration implements Administration {
     this.#vhost(vhost);
     this.#parts.policies.clear(kind, vhost, name);
     this.#parts.engine.applyPolicies(vhost);
+    await this.#parts.engine.synced();
+  }
+
+  async clearGlobalParameter(name: string): Promise<void> {
+    this.#parts.parameters.clearGlobal(name);
     await this.#parts.engine.synced();
   }
 

@@ -40,6 +40,10 @@ export class Parameters {
     this.#globals.set(parameter);
   }
 
+  clearGlobal(name: string): void {
+    this.#globals.delete(name);
+  }
+
   list(): readonly Parameter[] {
     return this.#parameters.list();
   }

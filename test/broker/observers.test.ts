@@ -14,6 +14,7 @@ function line(event: BrokerEvent): string {
     case 'channel-closed':
       return `${type} ${event.peer.name}`;
     case 'exchange-declared':
+      return `${type} ${event.exchange} ${event.exchangeType}`;
     case 'exchange-deleted':
       return `${type} ${event.exchange}`;
     case 'queue-declared':
@@ -36,6 +37,8 @@ function line(event: BrokerEvent): string {
       return `${type} ${event.queue} ${text(event.message)}`;
     case 'dead-lettered':
       return `${type} ${event.queue} ${text(event.message)} ${event.reason}`;
+    case 'user-deleted':
+      return `${type} ${event.username}`;
     case 'alarms':
       return `${type} ${event.alarms.join()}`;
   }
@@ -88,13 +91,21 @@ describe('observers', () => {
     const binding = { source: 'x', destination: 'new', destinationKind: 'queue', bindingKey: 'k' } as const;
     await channel.bind(binding);
     await channel.bind(binding);
-    expect(happened()).toEqual(['exchange-declared x', 'queue-declared new', 'bound x k new']);
+    expect(happened()).toEqual(['exchange-declared x direct', 'queue-declared new', 'bound x k new']);
     await channel.deleteQueue('new');
     expect(happened()).toEqual(['unbound x k new', 'exchange-deleted x', 'queue-deleted new']);
     await channel.unbind({ ...binding, source: 'amq.direct', destination: 'q' });
     await channel.deleteQueue('new');
     await channel.deleteExchange('x');
     expect(happened()).toEqual([]);
+  });
+
+  it('of a user who is deleted, once, and of no other', async () => {
+    const { administration } = core.broker;
+    await administration.putUser({ name: 'anna', password: 'secret' });
+    await administration.deleteUser('anna');
+    await expect(administration.deleteUser('anna')).rejects.toThrow();
+    expect(happened()).toEqual(['user-deleted anna']);
   });
 
   it('of a message on its way: published, delivered, acked', async () => {

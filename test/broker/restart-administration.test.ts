@@ -282,6 +282,22 @@ describe('parameters', () => {
     expect(JSON.stringify(await restartable.administration.exportDefinitions())).toBe(JSON.stringify(before));
     expect(JSON.stringify(before.parameters)).toContain(JSON.stringify(value));
   });
+
+  it('stay away when they have been cleared', async () => {
+    const restartable = await Restartable.start();
+    await restartable.administration.importDefinitions({
+      global_parameters: [
+        { name: 'one', value: 1 },
+        { name: 'two', value: 2 },
+      ],
+    });
+    await restartable.administration.clearGlobalParameter('one');
+    await restartable.administration.clearGlobalParameter('never there');
+
+    await restartable.restart();
+    const { global_parameters: left } = await restartable.administration.exportDefinitions();
+    expect(left).toEqual([{ name: 'two', value: 2 }]);
+  });
 });
 
 describe('definitions that have been imported', () => {
