@@ -95,7 +95,8 @@ export class Graph {
 
   /** Who follows somebody, himself left out. */
   followers(whom: string): readonly string[] {
-    return this.people.filter((who) => who !== whom && this.follows(who, whom));
+    const found = [...this.#following].filter(([who, following]) => who !== whom && following.has(whom));
+    return found.map(([who]) => who).sort();
   }
 
   /** Those who have added that bot. */

@@ -74,8 +74,9 @@ function introduce({ url, urlsOutside, ports, bots, names }: Server, flags: Flag
 
   open   ${[url, ...urlsOutside].join('  ')}
          in two windows, sign in under two names, follow each other, and talk
-  type   ${cli} ${target}--as ben follow anna
-         ${cli} ${target}--as ben timeline --live
+  type   ${cli} ${target}--as zoe post "Good morning"
+         ${cli} ${target}--as zoe follow ${flags.demo ? 'anna' : 'NAME'}
+         ${cli} ${target}--as zoe timeline --live
   chat   sign in on the page, log in with name@${names.home} and its passcode on XMPP port ${ports.xmpp},
          and add ${bots.join(' or ')} to your contacts
   bind   a queue of yours to the exchange twitter.user.anna, key say, at ${amqp}

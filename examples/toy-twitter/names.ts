@@ -42,6 +42,10 @@ export type TwitterErrorReason =
 
 /** Letters and digits of any script in their plainest form, inside also `_`, `-` and `.`. */
 const HOME_NAME = /^[\p{Ll}\p{Lo}\p{Nd}](?:[\p{Ll}\p{Lo}\p{Nd}\p{M}_.-]*[\p{Ll}\p{Lo}\p{Nd}\p{M}])?$/u;
+/** Alphabets whose letters are taken for one another: the letters of a name are of one of them. */
+const LOOK_ALIKES = [/\p{Script=Latin}/u, /\p{Script=Greek}/u, /\p{Script=Cyrillic}/u, /\p{Script=Armenian}/u];
+/** What nobody sees, and marks in heaps: with them a name could look like another, or like nothing at all. */
+const UNSEEN = /\p{Default_Ignorable_Code_Point}|\p{M}{4}/u;
 const LOCAL_PART = /^[^\p{C}\p{Z}"&'/:<>@]+$/u;
 const DOMAIN = /^(?:\[[0-9a-f:.]+\]|[\p{L}\p{M}\p{N}_](?:[\p{L}\p{M}\p{N}_.-]*[\p{L}\p{M}\p{N}_])?)$/u;
 
@@ -51,7 +55,8 @@ function fold(text: string): string {
 }
 
 function isHomeName(text: string): boolean {
-  return HOME_NAME.test(text) && !text.includes('..') && [...text].length <= NAME_CHARS_MAX;
+  const isMixed = LOOK_ALIKES.filter((alphabet) => alphabet.test(text)).length > 1;
+  return HOME_NAME.test(text) && !isMixed && !text.includes('..') && [...text].length <= NAME_CHARS_MAX;
 }
 
 /** How names of this place and XMPP addresses belong together. */
@@ -76,7 +81,7 @@ export class Names {
     );
     const name = plain.includes('@') ? this.#fromAddress(plain) : plain;
     if (name === '') throw new TwitterError('bad-name', 'Whom do you mean? There is no name here.');
-    const isFine = name.includes('@') || isHomeName(name);
+    const isFine = (name.includes('@') || isHomeName(name)) && !UNSEEN.test(name);
     if (!isFine || Buffer.byteLength(keyPart(name)) > NAME_BYTES_MAX) throw new TwitterError('bad-name', badName(text));
     return name;
   }
@@ -105,7 +110,7 @@ export class Names {
 
 function badName(text: string): string {
   return (
-    `“${shorten(text)}” cannot be a name here. Names are 1 to ${NAME_CHARS_MAX} letters and digits, ` +
+    `“${shorten(text)}” cannot be a name here. Names are 1 to ${NAME_CHARS_MAX} letters of one alphabet and digits, ` +
     'inside also with _ - and single dots, for instance anna or max.w.'
   );
 }

@@ -6,6 +6,8 @@ import { andJoin } from './wording.ts';
 
 /** People that `*whois` lists. */
 const FOUND_MAX = 10;
+/** People that `*following` and `*followers` name: a chat message is no place for ten thousand. */
+export const NAMED_MAX = 100;
 
 /** A line, understood. */
 export interface Line {
@@ -57,7 +59,7 @@ const COMMANDS: { readonly [name: string]: Command } = {
       const subject = who === me ? 'You are' : `${names.address(who)} is`;
       return found.length === 0
         ? `${subject} following nobody at the moment.`
-        : `${subject} following ${andJoin(found)}.`;
+        : `${subject} following ${andJoin(found, NAMED_MAX)}.`;
     },
   },
   followers: {
@@ -68,7 +70,7 @@ const COMMANDS: { readonly [name: string]: Command } = {
       const found = graph.followers(whom).map((name) => names.address(name));
       const [subject, object] = whom === me ? ['You are', 'you'] : [`${names.address(whom)} is`, names.address(whom)];
       if (found.length === 0) return `Nobody is following ${object} at the moment.`;
-      return `${subject} followed by ${andJoin(found)}.`;
+      return `${subject} followed by ${andJoin(found, NAMED_MAX)}.`;
     },
   },
   invite: {

@@ -56,6 +56,8 @@ export class Twitter {
   readonly #connection: ChannelModel;
   readonly #publishing: ConfirmChannel;
   #live: Graph | undefined;
+  /** Deeds since they were looked at. */
+  #heard = 0;
   #looking: Promise<unknown> = Promise.resolve();
   /** Whom to tell when a deed of ours has come round, by message id. */
   readonly #seen = new Map<string, () => void>();
@@ -213,12 +215,22 @@ export class Twitter {
       const deed = readMessage(message);
       if (deed?.kind !== 'deed') return;
       if (this.#live === undefined) early.push(deed);
-      else this.#live.apply(deed);
+      else this.#hear(deed, this.#live);
       this.#seen.get(message.properties.messageId)?.();
     });
     const graph = await this.#readGraph();
     for (const deed of early) graph.apply(deed);
     this.#live = graph;
+  }
+
+  /** Of a program that runs for long, nobody waits for the next start to have many deeds written down as one. */
+  #hear(deed: Deed, live: Graph): void {
+    live.apply(deed);
+    this.#heard += 1;
+    if (this.#heard % SPARE_DEEDS_MAX > 0 || this.#heard < live.size) return;
+    this.#heard = 0;
+    // Whatever is in the way now, as a connection that is lost, the next time or the next start does it.
+    this.#readGraph().catch(() => {});
   }
 
   /** Reads the deeds, and when they have become many, writes what they come to in their place. */

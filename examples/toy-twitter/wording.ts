@@ -1,8 +1,9 @@
 /** The same things said in the same words on the command line and over XMPP. */
 import type { Deed } from './posts.ts';
 
-/** `anna`, `anna and ben`, `anna, ben and carla`. */
-export function andJoin(names: readonly string[]): string {
+/** `anna`, `anna and ben`, `anna, ben and carla`; of more than `most`, `anna, ben and 9998 more`. */
+export function andJoin(names: readonly string[], most = names.length): string {
+  if (names.length > most) return `${names.slice(0, most).join(', ')} and ${names.length - most} more`;
   const last = names.at(-1) ?? '';
   return names.length <= 1 ? last : `${names.slice(0, -1).join(', ')} and ${last}`;
 }

@@ -20,6 +20,8 @@ describe('names', () => {
     ['Ａnna', 'anna', 'anna@localhost'],
     ['анна', 'анна', 'анна@localhost'],
     ['7', '7', '7@localhost'],
+    ['太郎anna', '太郎anna', '太郎anna@localhost'],
+    ['ที่นี่', 'ที่นี่', 'ที่นี่@localhost'],
     // Not a name that anybody can sign in with here, so the address is the name.
     ['a#b@localhost', 'a#b@localhost', 'a#b@localhost'],
     ['#irc%net@gate.example', '#irc%net@gate.example', '#irc%net@gate.example'],
@@ -52,6 +54,17 @@ describe('names', () => {
     ['a@b c'],
     ['a@b@c'],
     ["o'neil@montague.net"],
+    // As anna to the eye, and as nothing at all.
+    ['anna\u034f'],
+    ['anna\ufe0f'],
+    ['\u3164'],
+    ['\u115f\u1160'],
+    ['anna\u034f@montague.net'],
+    [`a${'\u0316'.repeat(4)}`],
+    // Cyrillic а, Greek ο, Armenian օ among Latin letters.
+    ['\u0430nna'],
+    ['b\u03bfb'],
+    ['b\u0585b'],
   ])('%j is none', (text) => {
     expect(() => names.read(text)).toThrowError(expect.objectContaining({ reason: 'bad-name' }));
     let said = '';
@@ -156,5 +169,12 @@ it('one person follows so many and no more', () => {
 });
 
 it('names are listed as in a sentence', () => {
-  expect([[], ['a'], ['a', 'b'], ['a', 'b', 'c']].map(andJoin)).toEqual(['', 'a', 'a and b', 'a, b and c']);
+  expect([[], ['a'], ['a', 'b'], ['a', 'b', 'c']].map((names) => andJoin(names))).toEqual([
+    '',
+    'a',
+    'a and b',
+    'a, b and c',
+  ]);
+  expect(andJoin(['a', 'b', 'c', 'd'], 2)).toBe('a, b and 2 more');
+  expect(andJoin(['a', 'b'], 2)).toBe('a and b');
 });

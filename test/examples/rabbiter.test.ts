@@ -1,7 +1,8 @@
 /** Rabbiter on Warren's own client port, with @xmpp/client; test/slow/toy-twitter/ has it in ejabberd and Prosody. */
 import { describe, expect, it } from 'vitest';
+import { Graph } from '../../examples/toy-twitter/graph.ts';
 import { LINES_AT_ONCE } from '../../examples/toy-twitter/rabbiter.ts';
-import { readLine } from '../../examples/toy-twitter/rabbiter-commands.ts';
+import { answerCommand, NAMED_MAX, readLine } from '../../examples/toy-twitter/rabbiter-commands.ts';
 import { xml } from '../gateways/xmpp/scene.ts';
 import { eventually } from '../support/eventually.ts';
 import { type Chatter, consumers, usePlace } from './toy-twitter-place.ts';
@@ -204,6 +205,17 @@ describe('commands', () => {
     const olaf = await place.rabbit('olaf');
     await eventually(() => expect(olaf.texts).toHaveLength(1));
     for (const [line, answer] of LINES) expect(await olaf.ask(line), line).toMatch(answer);
+  });
+
+  it('name so many people and no more', async () => {
+    const graph = new Graph();
+    const fans = Array.from({ length: NAMED_MAX + 5 }, (_, index) => `fan${index}`);
+    for (const who of fans) graph.apply({ kind: 'deed', deed: 'follow', who, whom: 'star' });
+    const { twitter, names } = place.server;
+    const scene = { me: 'star', twitter, names, graph, invite: () => false };
+    const answer = await answerCommand({ command: 'followers', argument: '' }, scene);
+    expect(answer).toMatch(/^You are followed by fan0@localhost, .* and 5 more\.$/);
+    expect(answer?.match(/@/g)).toHaveLength(NAMED_MAX);
   });
 
   it('slows down a flood, says so once, and loses nobody else', async () => {

@@ -236,6 +236,25 @@ export function twitterStories(start: () => Promise<RunningBroker>): void {
       expect((await twitter.graph()).followers(anna)).toEqual([]);
       await channel.close();
     });
+
+    it('is written down as one by a program that runs for long, too', async () => {
+      const [anna, ben] = [await person('anna'), await person('ben')];
+      const keeper = await Twitter.connect(broker.url);
+      closings.push(() => keeper.close());
+      await keeper.keepGraph();
+      const channel = await amqp.createConfirmChannel();
+      for (let index = 0; index < 2 * SPARE_DEEDS_MAX; index += 1) {
+        for (const deed of ['unfollow', 'follow'])
+          channel.publish(`twitter.user.${ben}`, `${deed}.${anna}`, Buffer.of());
+      }
+      await channel.waitForConfirms();
+      await eventually(async () => {
+        const { messageCount } = await channel.checkQueue('twitter.graph');
+        expect(messageCount).toBeLessThan(2 * SPARE_DEEDS_MAX);
+        expect((await keeper.graph()).record).toEqual((await twitter.graph()).record);
+      }, SLOW);
+      await channel.close();
+    });
   });
 
   it('nobody follows more than he can', async () => {

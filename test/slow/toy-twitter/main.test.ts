@@ -42,15 +42,16 @@ it('prints what to open and to type, plays the demonstration, and ends when told
   expect(await (await fetch(page)).text()).toContain('<title>Toy Twitter</title>');
   const graph = (await (await fetch(`${page}toy-twitter/graph`)).json()) as { people: string[] };
   expect(graph.people).toEqual(['anna', 'ben', 'carla', 'juliet', 'romeo']);
-  const [, command = ''] = /type +npx tsx (.+)$/m.exec(printed()) ?? [];
-  const typed = spawn(process.execPath, ['--import', 'tsx', ...command.replace('ben', 'zoe').split(' ')], {
-    cwd: ROOT,
-  });
+  const commands = [...printed().matchAll(/npx tsx (.+--as zoe (?:post|follow) .+)$/gm)];
   let said = '';
-  typed.stdout.setEncoding('utf8').on('data', (text: string) => {
-    said += text;
-  });
-  await once(typed, 'close');
+  for (const [, command = ''] of commands) {
+    const words = command.split(' ').map((word) => word.replace(/"/g, ''));
+    const typed = spawn(process.execPath, ['--import', 'tsx', ...words], { cwd: ROOT });
+    typed.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+    });
+    await once(typed, 'close');
+  }
   expect(said).toBe('Welcome, zoe.\nYou are now following anna.\n');
   child.kill('SIGTERM');
   const [code] = await once(child, 'close');
