@@ -300,6 +300,12 @@ export const OPTIONS = {
     'What to append to a public URL to see how many of its slots are free',
   ),
   reverseHttpClaimsMax: option('Reverse HTTP', integer('count', 1, 1_000_000), 10_000, 'Claims at a time'),
+  reverseHttpUserClaimsMax: option(
+    'Reverse HTTP',
+    integer('count', 1, 1_000_000),
+    1000,
+    'Claims of one user at a time',
+  ),
   reverseHttpPollSeconds: option(
     'Reverse HTTP',
     integer('seconds', 1, 3600),
@@ -311,6 +317,18 @@ export const OPTIONS = {
     integer('seconds', 1, 3600),
     60,
     'How long a request for a public URL waits for its answer to begin',
+  ),
+  reverseHttpIdleSeconds: option(
+    'Reverse HTTP',
+    integer('seconds', 1, 86_400),
+    300,
+    'How long an answer that has begun, or a connection that has changed its protocol, may stand still',
+  ),
+  reverseHttpTunnelsMax: option(
+    'Reverse HTTP',
+    integer('count', 0, 1_000_000, ', 0 = none are taken'),
+    10_000,
+    'Connections to public URLs at a time that change their protocol, such as WebSockets',
   ),
   reverseHttpBodyBytesMax: option(
     'Reverse HTTP',

@@ -7,8 +7,26 @@ import type { ServerResponse } from 'node:http';
 import type { Readable } from 'node:stream';
 import type { ErrandRequest } from './errand.ts';
 import { HttpError, sendError } from './http-error.ts';
-import { endToEndHeaders, hasBody, headerValue, type RequestHead, type ResponseHead } from './http-message.ts';
-import type { Requestor } from './requestor.ts';
+import {
+  encodeInterim,
+  endToEndHeaders,
+  hasBody,
+  headerValue,
+  type RequestHead,
+  type ResponseHead,
+  trailerFields,
+} from './http-message.ts';
+import type { Requestor, Trailers } from './requestor.ts';
+
+/** Interim responses (1xx) of one request; further ones are dropped. */
+export const INTERIM_MAX = 32;
+
+export interface AskLimits {
+  /** How long a client may not read. */
+  readonly bodyIdleMs: number;
+  /** How long an application may be silent in the middle of its answer. */
+  readonly idleMs: number;
+}
 
 export class Ask implements Requestor {
   readonly id = randomUUID();
@@ -21,17 +39,15 @@ export class Ask implements Requestor {
   serving = false;
   onGone: (() => void) | undefined;
   readonly #response: ServerResponse;
-  readonly #idleMs: number;
+  readonly #limits: AskLimits;
   readonly #onEnd: (ask: Ask) => void;
   #answered = false;
   #gone = false;
+  #interims = 0;
 
-  /**
-   * `onEnd` is called once, when the answer has begun or nobody waits for it any more; `idleMs`: how long the client may
-   * not read.
-   */
-  constructor(name: string, head: RequestHead, response: ServerResponse, idleMs: number, onEnd: (ask: Ask) => void) {
-    this.#idleMs = idleMs;
+  /** `onEnd` is called once, when the answer has begun or nobody waits for it any more. */
+  constructor(name: string, head: RequestHead, response: ServerResponse, limits: AskLimits, onEnd: (ask: Ask) => void) {
+    this.#limits = limits;
     this.name = name;
     this.head = head;
     this.#response = response;
@@ -53,22 +69,33 @@ export class Ask implements Requestor {
     return this.#answered;
   }
 
-  answer(head: ResponseHead, body: Buffer | Readable): void {
+  inform(head: ResponseHead): void {
+    if (this.#answered || this.#gone || this.head.version === '1.0') return;
+    this.#interims += 1;
+    if (this.#interims > INTERIM_MAX) return;
+    // `node:http` knows only some of them by name. Nothing of the answer has been written, so this comes before it.
+    this.#response.socket?.write(encodeInterim({ ...head, headers: endToEndHeaders(head.headers) }));
+  }
+
+  answer(head: ResponseHead, body: Buffer | Readable, trailers: Trailers = () => []): void {
     const response = this.#response;
     if (this.#answered || this.#gone) {
       if (!Buffer.isBuffer(body)) body.resume();
       return;
     }
     const isFramed = hasBody(this.method, head.status);
-    if (!this.#writeHead(head, body, isFramed)) {
+    const last = Buffer.isBuffer(body) && isFramed ? trailerFields(trailers()) : [];
+    if (!this.#writeHead(head, body, isFramed, last.length > 0)) {
       if (!Buffer.isBuffer(body)) body.resume();
       this.fail(502, 'the answer of the application is invalid');
       return;
     }
     this.#answered = true;
     this.#onEnd(this);
-    if (Buffer.isBuffer(body)) response.end(isFramed ? body : undefined);
-    else if (isFramed) relay(body, response, this.#idleMs);
+    if (Buffer.isBuffer(body)) {
+      addTrailers(response, last);
+      response.end(isFramed ? body : undefined);
+    } else if (isFramed) relay(body, response, trailers, this.#limits);
     else {
       body.resume();
       response.end();
@@ -76,11 +103,13 @@ export class Ask implements Requestor {
   }
 
   /** False for a field that could be read and cannot be written: `node:http` asks more of what it writes. */
-  #writeHead(head: ResponseHead, body: Buffer | Readable, isFramed: boolean): boolean {
+  #writeHead(head: ResponseHead, body: Buffer | Readable, isFramed: boolean, hasTrailers: boolean): boolean {
     const headers = endToEndHeaders(head.headers);
-    const announced = headerValue(head.headers, 'content-length');
-    const length = Buffer.isBuffer(body) && isFramed ? String(body.length) : announced;
+    const announced = hasTrailers ? undefined : headerValue(head.headers, 'content-length');
+    const length = Buffer.isBuffer(body) && isFramed && !hasTrailers ? String(body.length) : announced;
+    const trailer = headerValue(head.headers, 'trailer');
     if (length !== undefined && head.status !== 204) headers.push('Content-Length', length);
+    else if (trailer !== undefined && isFramed && this.head.version !== '1.0') headers.push('Trailer', trailer);
     this.#closeUnread();
     try {
       this.#response.writeHead(head.status, head.reason, headers);
@@ -118,17 +147,31 @@ export class Ask implements Requestor {
   }
 }
 
+/** A field that could be read and cannot be written is left out, and with it the others: the answer is whole without. */
+function addTrailers(response: ServerResponse, fields: [string, string][]): void {
+  try {
+    if (fields.length > 0) response.addTrailers(fields);
+  } catch {
+    // See above.
+  }
+}
+
 /**
  * When the client leaves, the rest is read and dropped: the connection that it comes on serves others too. A client that
- * does not read for `idleMs` is left.
+ * does not read for a time is left, and so is an application that does not write.
  */
-function relay(body: Readable, response: ServerResponse, idleMs: number): void {
+function relay(body: Readable, response: ServerResponse, trailers: Trailers, limits: AskLimits): void {
   let timer: NodeJS.Timeout | undefined;
-  const onPause = (): void => {
-    timer = setTimeout(() => response.destroy(), idleMs);
+  const allow = (milliseconds: number): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => response.destroy(), milliseconds);
   };
-  const onResume = (): void => clearTimeout(timer);
-  body.on('pause', onPause).on('resume', onResume);
+  const onPause = (): void => allow(limits.bodyIdleMs);
+  const onResume = (): void => allow(limits.idleMs);
+  const onData = (): unknown => timer?.refresh();
+  onResume();
+  body.on('pause', onPause).on('resume', onResume).on('data', onData);
+  body.once('end', () => addTrailers(response, trailerFields(trailers())));
   body.pipe(response);
   body.once('error', () => response.destroy());
   body.once('close', () => {
@@ -136,7 +179,7 @@ function relay(body: Readable, response: ServerResponse, idleMs: number): void {
   });
   response.once('close', () => {
     clearTimeout(timer);
-    body.off('pause', onPause).unpipe(response);
+    body.off('pause', onPause).off('resume', onResume).off('data', onData).unpipe(response);
     body.resume();
   });
 }

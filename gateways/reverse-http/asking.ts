@@ -54,9 +54,7 @@ export class Asking {
     peer: PeerAddress,
   ): Promise<void> {
     if (response.destroyed) return;
-    const ask = new Ask(name, headOf(request, principal), response, this.#options.bodyIdleMs, (one) =>
-      this.#onEnd(one),
-    );
+    const ask = new Ask(name, headOf(request, principal), response, this.#options, (one) => this.#onEnd(one));
     try {
       checkHead(ask);
       await this.#send(ask, principal, request, response, hostPort(peer.remoteAddress, peer.remotePort));
@@ -85,13 +83,13 @@ export class Asking {
     const body = await this.#read(ask, principal, request, response, requestingClient);
     if (body === undefined) return;
     if (ask.gone) return;
-    ask.request = { head: ask.head, body };
+    ask.request = { head: ask.head, body, trailers: () => request.rawTrailers };
     const { channel, admission } = await this.#channelOf(principal);
     await admission.pass(this.#options.replyTimeoutMs);
     if (ask.gone) return;
     this.#claims.asks.set(ask.id, ask);
     this.#watch(ask);
-    channel.publish(this.#messageOf(ask, encodeRequest(ask.head, body), requestingClient), true);
+    channel.publish(this.#messageOf(ask, encodeRequest(ask.head, body, request.rawTrailers), requestingClient), true);
   }
 
   /**
@@ -123,7 +121,9 @@ export class Asking {
     const crews = this.#claims.get(ask.name)?.crews.values() ?? [];
     for (const crew of crews) {
       this.#claims.asks.set(ask.id, ask);
-      if (crew.serveStream({ head: ask.head, body: request }, ask, requestingClient)) {
+      if (
+        crew.serveStream({ head: ask.head, body: request, trailers: () => request.rawTrailers }, ask, requestingClient)
+      ) {
         this.#watch(ask, request);
         return true;
       }
@@ -235,8 +235,8 @@ export class Asking {
     const ask = this.#askOf(properties.correlationId);
     if (ask === undefined) return;
     try {
-      const { head, body: answer } = await parseResponse(body, ask.method);
-      ask.answer(head, answer);
+      const { head, body: answer, trailers } = await parseResponse(body, ask.method);
+      ask.answer(head, answer, trailers);
     } catch (error) {
       if (asHttpError(error) === undefined) throw error;
       ask.fail(502, 'the answer of the application is invalid');

@@ -39,7 +39,8 @@ export class Claims implements CrewHost {
   readonly #claims = new Map<string, Claim>();
   /** Names whose claims are being made or ended; who wants to claim one waits. */
   readonly #changing = new Map<string, Promise<void>>();
-  #makingCount = 0;
+  /** Of claims that are being made, their makers. */
+  readonly #makers: string[] = [];
   /** Whoever published a request by himself, to count its tries while the broker keeps the message in memory. */
   readonly #requestors = new WeakMap<Message, Requestor>();
   #crewCount = 0;
@@ -120,12 +121,10 @@ export class Claims implements CrewHost {
 
   async #make(request: ClaimRequest, resource: (claim: Claim) => Resource): Promise<Claim> {
     const { name, principal, secret = randomUUID(), leaseMs } = request;
-    if (this.#claims.size + this.#makingCount >= this.#options.claimsMax) {
-      throw new HttpError(503, `there are ${this.#options.claimsMax} claims already; see --reverse-http-claims-max`);
-    }
-    this.#makingCount += 1;
+    this.#checkRoom(principal.username);
+    this.#makers.push(principal.username);
     const ownsQueue = await this.#declare(name, principal).finally(() => {
-      this.#makingCount -= 1;
+      this.#makers.splice(this.#makers.indexOf(principal.username), 1);
     });
     let claim: Claim | undefined;
     const privateToken = this.#capabilities.mint({
@@ -142,6 +141,18 @@ export class Claims implements CrewHost {
     this.#touch(claim);
     this.#options.log.debug({ claim: name, user: principal.username }, 'claimed');
     return claim;
+  }
+
+  /** Throws HttpError: 503 when there are as many claims as allowed, 429 when this user has as many. */
+  #checkRoom(username: string): void {
+    const { claimsMax, userClaimsMax } = this.#options;
+    const owners = [...this.#makers, ...Array.from(this.#claims.values(), ({ owner }) => owner)];
+    if (owners.length >= claimsMax) {
+      throw new HttpError(503, `there are ${claimsMax} claims already; see --reverse-http-claims-max`);
+    }
+    if (owners.filter((owner) => owner === username).length >= userClaimsMax) {
+      throw new HttpError(429, `this user has ${userClaimsMax} claims already; see --reverse-http-user-claims-max`);
+    }
   }
 
   /** The queue, under the rights of the claim's maker, and its binding. True if the queue is the claim's own. */

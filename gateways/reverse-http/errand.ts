@@ -6,7 +6,7 @@ import type { Readable } from 'node:stream';
 import { HttpError } from './http-error.ts';
 import { headerValue, isIdempotent, type RequestHead, type ResponseHead } from './http-message.ts';
 import { parseRequest, parseResponse } from './http-parse.ts';
-import type { Requestor } from './requestor.ts';
+import type { Requestor, Trailers } from './requestor.ts';
 
 /** Tries of one request, the first included. */
 const ATTEMPTS_MAX = 3;
@@ -15,6 +15,8 @@ export interface ErrandRequest {
   readonly head: RequestHead;
   /** Read already, or still coming. */
   readonly body: Buffer | Readable;
+  /** Known at the end of the body. */
+  readonly trailers?: Trailers;
 }
 
 /** What becomes of the message behind an errand: `done` it is over, `again` it goes back to its place in the queue. */
@@ -66,10 +68,15 @@ export class Errand {
     return this.#request;
   }
 
+  /** Something before the answer: 1xx. What concerns the server and its neighbour only goes no further. */
+  inform(head: ResponseHead): void {
+    if (head.status > 101 && head.status < 200 && !this.#answered) this.requestor.inform?.(head);
+  }
+
   /** The answer begins; `finish` follows when its body has come to its end, whichever way. */
-  answer(head: ResponseHead, body: Buffer | Readable): void {
+  answer(head: ResponseHead, body: Buffer | Readable, trailers?: Trailers): void {
     this.#answered = true;
-    this.requestor.answer(head, body);
+    this.requestor.answer(head, body, trailers);
   }
 
   /** The server is free for another request. */
@@ -80,8 +87,8 @@ export class Errand {
   /** The answer as `message/http`. Rejects with HttpError 400, and tells the requestor 502, when it is none. */
   async answerOctets(octets: Uint8Array): Promise<void> {
     try {
-      const { head, body } = await parseResponse(octets, this.requestor.method);
-      this.answer(head, body);
+      const { head, body, trailers } = await parseResponse(octets, this.requestor.method);
+      this.answer(head, body, trailers);
     } catch (error) {
       if (error instanceof HttpError) this.fail(502, 'the answer of the application is invalid');
       throw error;
@@ -119,11 +126,13 @@ export class Errand {
   }
 }
 
-/** The fields that say how the body of `request` is framed on the next connection. */
-export function framingOf({ head, body }: ErrandRequest): string[] {
-  if (!Buffer.isBuffer(body)) {
-    const length = headerValue(head.headers, 'content-length');
-    return length === undefined ? ['Transfer-Encoding', 'chunked'] : ['Content-Length', length];
+/** The fields that say how the body of `request` is framed on the next connection: in chunks if trailers may follow. */
+export function framingOf({ head, body, trailers }: ErrandRequest): string[] {
+  const length = Buffer.isBuffer(body) ? undefined : headerValue(head.headers, 'content-length');
+  if (length !== undefined) return ['Content-Length', length];
+  if (!Buffer.isBuffer(body) || (trailers !== undefined && trailers().length > 0)) {
+    const announced = headerValue(head.headers, 'trailer');
+    return ['Transfer-Encoding', 'chunked', ...(announced === undefined ? [] : ['Trailer', announced])];
   }
   const isExpected = !['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'].includes(head.method);
   return body.length > 0 || isExpected ? ['Content-Length', String(body.length)] : [];

@@ -80,30 +80,60 @@ export function endToEndHeaders(headers: RawHeaders, without: ReadonlySet<string
 
 const NOTHING: ReadonlySet<string> = new Set();
 
-/** A request as it was received: the body is framed as its head says. */
-export function encodeRequest(head: RequestHead, body: Buffer): Buffer {
-  const line = `${head.method} ${head.target} HTTP/${head.version}`;
-  const isChunked = headerValue(head.headers, 'transfer-encoding') !== undefined;
-  return encode(line, head.headers, isChunked ? asChunks(body) : body);
+/** What has been acted on before the trailers come; read from there it would be something else. [RFC 9110 §6.5.1] */
+const NEVER_TRAILERS: ReadonlySet<string> = new Set([
+  ...['host', 'authorization', 'cookie', 'set-cookie', 'www-authenticate', 'requesting-client', 'location'],
+  ...['content-type', 'content-encoding', 'content-range', 'cache-control', 'range', 'max-forwards'],
+]);
+
+/** The fields after a body that go on to the next connection, as names with their values. */
+export function trailerFields(trailers: RawHeaders): [string, string][] {
+  const kept = endToEndHeaders(trailers, NEVER_TRAILERS);
+  return kept.flatMap((name, index): [string, string][] => (index % 2 === 0 ? [[name, kept[index + 1] ?? '']] : []));
 }
 
-/** A response with its body framed by a length. `framed` false: it has none (HEAD, 204, 304), whatever length it tells. */
-export function encodeResponse(head: ResponseHead, body: Buffer, framed: boolean): Buffer {
-  const line = `HTTP/1.1 ${head.status} ${head.reason || (STATUS_CODES[head.status] ?? '')}`;
+/** A request as it was received: the body is framed as its head says; `trailers` only follow chunks. */
+export function encodeRequest(head: RequestHead, body: Buffer, trailers: RawHeaders = []): Buffer {
+  const line = `${head.method} ${head.target} HTTP/${head.version}`;
+  const isChunked = headerValue(head.headers, 'transfer-encoding') !== undefined;
+  return encode(line, head.headers, isChunked ? asChunks(body, trailers) : body);
+}
+
+/**
+ * A response with its body framed by a length, or with trailers in chunks. `framed` false: it has none (HEAD, 204, 304),
+ * whatever length it tells.
+ */
+export function encodeResponse(head: ResponseHead, body: Buffer, framed: boolean, trailers: RawHeaders = []): Buffer {
+  const line = statusLine(head);
   const headers = endToEndHeaders(head.headers);
+  const last = framed ? trailerFields(trailers).flat() : [];
+  if (last.length > 0) return encode(line, [...headers, 'Transfer-Encoding', 'chunked'], asChunks(body, last));
   const length = framed ? String(body.length) : headerValue(head.headers, 'content-length');
   if (length !== undefined) headers.push('Content-Length', length);
   return encode(line, headers, body);
 }
 
-function encode(startLine: string, headers: RawHeaders, body: Buffer): Buffer {
-  let head = `${startLine}\r\n`;
-  for (let index = 0; index + 1 < headers.length; index += 2) head += `${headers[index]}: ${headers[index + 1]}\r\n`;
-  return Buffer.concat([Buffer.from(`${head}\r\n`, 'latin1'), body]);
+/** A response that is none yet: 1xx, with these fields as they are. */
+export function encodeInterim(head: ResponseHead): Buffer {
+  return encode(statusLine(head), head.headers, Buffer.alloc(0));
 }
 
-function asChunks(body: Buffer): Buffer {
-  const last = Buffer.from('0\r\n\r\n');
+function statusLine({ status, reason }: ResponseHead): string {
+  return `HTTP/1.1 ${status} ${reason || (STATUS_CODES[status] ?? '')}`;
+}
+
+function encode(startLine: string, headers: RawHeaders, body: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${startLine}\r\n${fieldLines(headers)}\r\n`, 'latin1'), body]);
+}
+
+function fieldLines(headers: RawHeaders): string {
+  let lines = '';
+  for (let index = 0; index + 1 < headers.length; index += 2) lines += `${headers[index]}: ${headers[index + 1]}\r\n`;
+  return lines;
+}
+
+function asChunks(body: Buffer, trailers: RawHeaders): Buffer {
+  const last = Buffer.from(`0\r\n${fieldLines(trailers)}\r\n`, 'latin1');
   if (body.length === 0) return last;
   return Buffer.concat([Buffer.from(`${body.length.toString(16)}\r\n`), body, Buffer.from('\r\n'), last]);
 }

@@ -7,17 +7,19 @@ import { createServer, request as httpRequest, type IncomingMessage, type Server
 import { Duplex } from 'node:stream';
 import { type BodyLimits, collect, isChunked } from './body.ts';
 import { HttpError } from './http-error.ts';
-import type { RequestHead, ResponseHead } from './http-message.ts';
+import type { RawHeaders, RequestHead, ResponseHead } from './http-message.ts';
 import { onlyResponse } from './http-pipeline.ts';
 
 export interface ParsedRequest {
   readonly head: RequestHead;
   readonly body: Buffer;
+  readonly trailers: () => RawHeaders;
 }
 
 export interface ParsedResponse {
   readonly head: ResponseHead;
   readonly body: Buffer;
+  readonly trailers: () => RawHeaders;
 }
 
 /** What is played has arrived already: a body that does not end at once never does. */
@@ -66,7 +68,8 @@ export async function parseRequest(octets: Uint8Array): Promise<ParsedRequest> {
         only = request;
         const { method = '', url: target = '', httpVersion: version, rawHeaders: headers } = request;
         const body = bare ? Promise.resolve(Buffer.alloc(0)) : collect(request, LIMITS);
-        body.then((all) => resolve({ head: { method, target, version, headers }, body: all }), reject);
+        const trailers = (): RawHeaders => request.rawTrailers;
+        body.then((all) => resolve({ head: { method, target, version, headers }, body: all, trailers }), reject);
       });
       duplex.on('error', refuse);
       reader().emit('connection', duplex);
@@ -109,8 +112,9 @@ export async function parseResponse(octets: Uint8Array, method: string): Promise
         collect(response, LIMITS).then((body) => {
           const length = response.headers['content-length'];
           // `node:http` would wait on a closed connection for what does not come.
-          if (response.complete || length === undefined) resolve({ head: { status, reason, headers }, body });
-          else reject(invalid('its body is shorter than it says'));
+          if (response.complete || length === undefined) {
+            resolve({ head: { status, reason, headers }, body, trailers: () => response.rawTrailers });
+          } else reject(invalid('its body is shorter than it says'));
         }, reject);
       });
       asking.end();

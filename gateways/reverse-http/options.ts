@@ -17,6 +17,8 @@ export interface ReverseHttpOptions {
   readonly slotsPath?: string;
   /** Claims at a time. */
   readonly claimsMax?: number;
+  /** Claims of one user at a time. */
+  readonly userClaimsMax?: number;
   /** Shortest, default and longest time that a claim lives without a server. */
   readonly leaseSecondsMin?: number;
   readonly leaseSecondsDefault?: number;
@@ -25,6 +27,10 @@ export interface ReverseHttpOptions {
   readonly pollSeconds?: number;
   /** From a request to the beginning of its answer. */
   readonly replyTimeoutMs?: number;
+  /** How long an answer that has begun, or a tunnel, may stand still. */
+  readonly idleMs?: number;
+  /** Connections of visitors at a time that have changed their protocol, or ask to. */
+  readonly tunnelsMax?: number;
   /** How long a request waits for some server to appear when there is none. */
   readonly unavailableAfterMs?: number;
   /** How long a body may stand still while it is read. */
@@ -73,11 +79,14 @@ export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {
     origins: OPTIONS.websocketOrigins.default,
     slotsPath: OPTIONS.reverseHttpSlotsPath.default,
     claimsMax: OPTIONS.reverseHttpClaimsMax.default,
+    userClaimsMax: OPTIONS.reverseHttpUserClaimsMax.default,
     leaseSecondsMin: 1,
     leaseSecondsDefault: 60,
     leaseSecondsMax: 24 * 3600,
     pollSeconds: OPTIONS.reverseHttpPollSeconds.default,
     replyTimeoutMs: OPTIONS.reverseHttpReplySeconds.default * 1000,
+    idleMs: OPTIONS.reverseHttpIdleSeconds.default * 1000,
+    tunnelsMax: OPTIONS.reverseHttpTunnelsMax.default,
     unavailableAfterMs: 1000,
     bodyIdleMs: 30_000,
     bodyBytesMax: OPTIONS.reverseHttpBodyBytesMax.default,

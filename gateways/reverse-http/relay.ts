@@ -9,14 +9,22 @@ import { lookup } from 'node:dns/promises';
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import { AddressRanges, normaliseAddress } from '../addresses.ts';
-import { collect, readBody } from './body.ts';
+import { collect, isChunked, readBody } from './body.ts';
 import { type ErrandRequest, framingOf } from './errand.ts';
 import { HttpError } from './http-error.ts';
-import { encodeResponse, endToEndHeaders, hasBody, type ResponseHead } from './http-message.ts';
+import {
+  encodeResponse,
+  endToEndHeaders,
+  hasBody,
+  type RawHeaders,
+  type ResponseHead,
+  trailerFields,
+} from './http-message.ts';
 import { parseRequest } from './http-parse.ts';
 import type { ResolvedOptions } from './options.ts';
 import { MESSAGE_HTTP } from './requestor.ts';
 import type { Visit } from './resource.ts';
+import { attempt } from './reversed-http1.ts';
 
 /** Of no use to strangers: this machine, private networks, links, and everything else that is not a public host. */
 const INNER_RANGES = new AddressRanges([
@@ -30,12 +38,29 @@ const INNER_RANGES = new AddressRanges([
   '192.168.0.0/16',
   '198.18.0.0/15',
   '224.0.0.0/3',
-  '::/8',
+  '::/96', // Not ::/8: all of IPv4 is in it, as ::ffff:0:0/96.
+  '::ffff:0:0:0/96',
   '64:ff9b::/96',
+  '64:ff9b:1::/48',
+  '100::/64',
+  '2001::/32',
+  '2002::/16',
   'fc00::/7',
   'fe80::/10',
+  'fec0::/10',
   'ff00::/8',
 ]);
+
+/** Is this no address of a public host? Addresses that carry another one in them (NAT64, 6to4, Teredo) are none either. */
+export function isInner(address: string): boolean {
+  return INNER_RANGES.includes(normaliseAddress(address));
+}
+
+interface Answer {
+  readonly head: ResponseHead;
+  readonly body: Buffer;
+  readonly trailers: RawHeaders;
+}
 
 interface Destination {
   readonly host: string;
@@ -60,8 +85,8 @@ export class Relay {
     }
     const address = await this.#admit(destination);
     const embedded = await parseRequest(await readBody(request, response, this.#options));
-    const { head, body } = await this.#perform(embedded, destination, address);
-    const octets = encodeResponse(head, body, hasBody(embedded.head.method, head.status));
+    const { head, body, trailers } = await this.#perform(embedded, destination, address);
+    const octets = encodeResponse(head, body, hasBody(embedded.head.method, head.status), trailers);
     response.writeHead(200, { 'Content-Type': MESSAGE_HTTP, 'Content-Length': octets.length });
     response.end(octets);
   }
@@ -75,32 +100,27 @@ export class Relay {
     if (found === undefined) throw new HttpError(502, 'this host is not known');
     const address = normaliseAddress(found.address);
     const isListed = relayAllow.some((entry) => !entry.startsWith('*') && matches(entry, address, port));
-    if (INNER_RANGES.includes(address) && !isListed) {
+    if (isInner(address) && !isListed) {
       throw new HttpError(403, `this host is on an inner network; list its address, ${address}, if you mean it`);
     }
     return address;
   }
 
-  #perform(
-    request: ErrandRequest,
-    { host, port }: Destination,
-    address: string,
-  ): Promise<{ head: ResponseHead; body: Buffer }> {
-    const { head, body } = request;
+  #perform(request: ErrandRequest, { host, port }: Destination, address: string): Promise<Answer> {
+    const { head, body, trailers = () => [] } = request;
     const shown = isIP(host) === 6 ? `[${host}]` : host;
     const headers = endToEndHeaders(head.headers, new Set(['host']));
     headers.push('Host', port === 80 ? shown : `${shown}:${port}`, ...framingOf(request), 'Connection', 'close');
     return new Promise((resolve, reject) => {
       const fail = (status: number, explanation: string): void => reject(new HttpError(status, explanation));
-      const outgoing = httpRequest({
-        host: address,
-        port,
-        method: head.method,
-        path: head.target,
-        setHost: false,
-        agent: false,
-        headers: headers as unknown as Record<string, string>,
-      });
+      const options = { host: address, port, method: head.method, path: head.target, setHost: false, agent: false };
+      const outgoing = attempt(() =>
+        httpRequest({ ...options, headers: headers as unknown as Record<string, string> }),
+      );
+      if (outgoing === undefined) {
+        fail(400, 'this request cannot be handed on');
+        return;
+      }
       const { replyTimeoutMs } = this.#options;
       const timer = setTimeout(() => {
         fail(504, 'the host did not answer in time');
@@ -114,11 +134,21 @@ export class Relay {
       outgoing.on('close', () => clearTimeout(timer));
       outgoing.on('response', (answer) => {
         const { statusCode: status = 0, statusMessage: reason = '', rawHeaders } = answer;
+        const coding = answer.headers['transfer-encoding'];
+        if (coding !== undefined && !isChunked(coding)) {
+          fail(502, 'the answer is in a transfer coding that is not known here');
+          outgoing.destroy();
+          return;
+        }
         collect(answer, this.#options)
-          .then((all) => resolve({ head: { status, reason, headers: rawHeaders }, body: all }))
+          .then((all) => {
+            const { rawTrailers } = answer;
+            resolve({ head: { status, reason, headers: rawHeaders }, body: all, trailers: rawTrailers });
+          })
           .catch(() => fail(502, 'the answer broke off, or is too large'))
           .finally(() => outgoing.destroy());
       });
+      attempt(() => outgoing.addTrailers(trailerFields(trailers())));
       outgoing.end(body);
     });
   }

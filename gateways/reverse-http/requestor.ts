@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import { createMessage, type Message } from '../../broker/message.ts';
 import type { Channel } from '../../broker/port.ts';
 import { type BodyLimits, collect } from './body.ts';
-import { encodeResponse, hasBody, methodOf, type ResponseHead } from './http-message.ts';
+import { encodeResponse, hasBody, methodOf, type RawHeaders, type ResponseHead } from './http-message.ts';
 
 export interface Requestor {
   /** The method of the request; it decides how its answer is read. */
@@ -18,11 +18,16 @@ export interface Requestor {
   onGone: (() => void) | undefined;
   /** Called when the request goes back to its queue: whoever takes it next has it all to himself. */
   onGivenBack?(): void;
-  /** The answer; `body` may still be coming. Only the first one counts. */
-  answer(head: ResponseHead, body: Buffer | Readable): void;
+  /** Something before the answer: 1xx, but 100 (Continue) and 101, which are between two neighbours only. */
+  inform?(head: ResponseHead): void;
+  /** The answer; `body` may still be coming, and `trailers` are known at its end. Only the first one counts. */
+  answer(head: ResponseHead, body: Buffer | Readable, trailers?: Trailers): void;
   /** An answer of the door's own. */
   fail(status: 400 | 404 | 502 | 503 | 504, explanation: string): void;
 }
+
+/** The fields after a body. */
+export type Trailers = () => RawHeaders;
 
 /** The content type of requests and responses in messages [RFC 9112 §10.1]. */
 export const MESSAGE_HTTP = 'message/http';
@@ -78,19 +83,20 @@ export class MessageRequestor implements Requestor {
     clearTimeout(this.#timer);
   }
 
-  answer(head: ResponseHead, body: Buffer | Readable): void {
+  answer(head: ResponseHead, body: Buffer | Readable, trailers: Trailers = () => []): void {
     if (this.#answered) return;
     this.#answered = true;
     clearTimeout(this.#timer);
     if (Buffer.isBuffer(body)) {
-      this.#reply(head, body);
+      this.#reply(head, body, trailers());
       return;
     }
     collect(body, this.#limits).then(
-      (all) => this.#reply(head, all),
+      (all) => this.#reply(head, all, trailers()),
       () => {
         body.destroy();
-        this.#reply({ status: 502, reason: '', headers: [] }, Buffer.from('the answer broke off, or is too large\n'));
+        const text = Buffer.from('the answer broke off, or is too large\n');
+        this.#reply({ status: 502, reason: '', headers: [] }, text, []);
       },
     );
   }
@@ -107,7 +113,7 @@ export class MessageRequestor implements Requestor {
     onGone?.();
   }
 
-  #reply(head: ResponseHead, body: Buffer): void {
+  #reply(head: ResponseHead, body: Buffer, trailers: RawHeaders): void {
     const { replyTo, correlationId } = this.#message.properties;
     if (replyTo === undefined) return;
     const channel = replyTo.startsWith(DIRECT_REPLY_PREFIX) ? this.#channels.door : this.#channels.server;
@@ -115,7 +121,7 @@ export class MessageRequestor implements Requestor {
       channel.publish(
         createMessage({
           routingKey: replyTo,
-          body: encodeResponse(head, body, hasBody(this.method, head.status)),
+          body: encodeResponse(head, body, hasBody(this.method, head.status), trailers),
           properties: { contentType: MESSAGE_HTTP, ...(correlationId !== undefined && { correlationId }) },
         }),
       );

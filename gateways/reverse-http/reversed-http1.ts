@@ -8,7 +8,7 @@ import { isChunked } from './body.ts';
 import type { Crew, Server } from './crew.ts';
 import { type Errand, type ErrandRequest, framingOf } from './errand.ts';
 import { HttpError } from './http-error.ts';
-import { endToEndHeaders, headerValue } from './http-message.ts';
+import { endToEndHeaders, headerValue, trailerFields } from './http-message.ts';
 
 export interface ReversedOptions {
   /** How long an application may go on with an answer that nobody waits for, and a closing connection may take. */
@@ -107,6 +107,9 @@ export class ReversedHttp1 implements ReversedConnection {
       if (!outgoing.shouldKeepAlive) this.#crew?.leave(this);
       this.#onResponse(errand, response);
     });
+    outgoing.on('information', ({ statusCode, statusMessage, rawHeaders }) =>
+      errand.inform({ status: statusCode, reason: statusMessage, headers: rawHeaders }),
+    );
     // The end of the socket says whether the request may be sent again.
     outgoing.on('error', () => this.#socket.destroy());
     outgoing.on('upgrade', () => this.#socket.destroy());
@@ -115,8 +118,14 @@ export class ReversedHttp1 implements ReversedConnection {
       this.#sent = socket.writable;
     });
     errand.requestor.onGone = () => this.#onGone(errand);
-    if (Buffer.isBuffer(body)) outgoing.end(body.length > 0 ? body : undefined);
-    else this.#stream(body, outgoing);
+    const trail = (): void => void attempt(() => outgoing.addTrailers(trailerFields(request.trailers?.() ?? [])));
+    if (Buffer.isBuffer(body)) {
+      trail();
+      outgoing.end(body.length > 0 ? body : undefined);
+    } else {
+      body.once('end', trail);
+      this.#stream(body, outgoing);
+    }
   }
 
   #stream(body: NodeJS.ReadableStream, outgoing: ClientRequest): void {
@@ -140,7 +149,7 @@ export class ReversedHttp1 implements ReversedConnection {
       errand.finish();
       if (this.#dismissed) this.#end();
     });
-    errand.answer({ status, reason, headers }, response);
+    errand.answer({ status, reason, headers }, response, () => response.rawTrailers);
   }
 
   /** Nobody waits any more. The application may finish, for a time: ending its connection is all that would stop it. */

@@ -3,12 +3,19 @@
  * the application takes streams. A stream that it refuses, or that its GOAWAY leaves out, was not served and goes to
  * somebody else whatever its method. [RFC 9113 §8.7]
  */
-import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2';
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect,
+  constants,
+  type IncomingHttpHeaders,
+  type IncomingHttpStatusHeader,
+} from 'node:http2';
 import type { Duplex } from 'node:stream';
 import type { Crew } from './crew.ts';
 import type { Errand, ErrandRequest } from './errand.ts';
 import { HttpError } from './http-error.ts';
-import { endToEndHeaders, headerValue } from './http-message.ts';
+import { endToEndHeaders, headerValue, type RawHeaders, type ResponseHead, trailerFields } from './http-message.ts';
 import { attempt, REPLACED, type ReversedConnection, type ReversedOptions } from './reversed-http1.ts';
 
 const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM } = constants;
@@ -88,7 +95,7 @@ export class ReversedHttp2 implements ReversedConnection {
       errand.lost(false);
       return;
     }
-    const { head, body } = request;
+    const { head, body, trailers = () => [] } = request;
     const hasNoBody = Buffer.isBuffer(body) && body.length === 0;
     const fields = {
       ...grouped(endToEndHeaders(head.headers, NOT_SENT)),
@@ -98,7 +105,9 @@ export class ReversedHttp2 implements ReversedConnection {
       ':scheme': 'http',
       ':authority': headerValue(head.headers, 'host') ?? 'localhost',
     };
-    const stream = attempt(() => this.#session.request(fields, { endStream: hasNoBody }));
+    const hasTrailers = !Buffer.isBuffer(body) || trailers().length > 0;
+    const settings = { endStream: hasNoBody, waitForTrailers: hasTrailers };
+    const stream = attempt(() => this.#session.request(fields, settings));
     if (stream === undefined) {
       errand.fail(400, 'this request cannot be handed on over HTTP/2');
       return;
@@ -106,6 +115,14 @@ export class ReversedHttp2 implements ReversedConnection {
     errand.requestor.onGone = () => stream.close(NGHTTP2_CANCEL);
     this.#listen(stream, errand);
     if (hasNoBody) return;
+    if (hasTrailers) {
+      stream.once('wantTrailers', () => {
+        const last = grouped(trailerFields(trailers()).flat());
+        attempt(() => stream.sendTrailers(last));
+        // Without them: something in them could not be written.
+        if (!stream.sentTrailers) attempt(() => stream.sendTrailers({}));
+      });
+    }
     if (Buffer.isBuffer(body)) stream.end(body);
     else {
       body.pipe(stream);
@@ -116,17 +133,25 @@ export class ReversedHttp2 implements ReversedConnection {
   }
 
   #listen(stream: ClientHttp2Stream, errand: Errand): void {
+    let last: RawHeaders = [];
     stream.on('error', () => {});
     stream.on('response', (pseudo, _flags, raw: string[] = []) => {
-      const status = Number(pseudo[':status']);
-      const headers = raw.filter((_one, index) => !raw[index - (index % 2)]?.startsWith(':'));
-      errand.answer({ status, reason: '', headers }, stream);
+      errand.answer(headOf(pseudo, raw), stream, () => last);
+    });
+    stream.on('headers', (pseudo, _flags, raw: string[] = []) => errand.inform(headOf(pseudo, raw)));
+    stream.on('trailers', (_pseudo, _flags, raw: string[] = []) => {
+      last = raw;
     });
     stream.on('close', () => {
       if (errand.answered) errand.finish();
       else errand.lost(stream.rstCode !== NGHTTP2_REFUSED_STREAM);
     });
   }
+}
+
+function headOf(pseudo: IncomingHttpHeaders & IncomingHttpStatusHeader, raw: RawHeaders): ResponseHead {
+  const headers = raw.filter((_one, index) => !raw[index - (index % 2)]?.startsWith(':'));
+  return { status: Number(pseudo[':status']), reason: '', headers };
 }
 
 /** Names in lower case, with all their values. */

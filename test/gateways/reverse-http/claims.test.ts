@@ -101,6 +101,29 @@ describe('claiming', () => {
     expect(statuses.filter((status) => status === 503)).toHaveLength(6);
   });
 
+  it("stops at the limit of a user's claims, and of nobody else's", async () => {
+    await scene.close();
+    scene = await Scene.open({ userClaimsMax: 2 });
+    await scene.broker.administration.putUser({ name: 'anna', password: 'x' });
+    await scene.broker.administration.setPermission({
+      vhost: '/',
+      user: 'anna',
+      configure: '.*',
+      write: '',
+      read: '.*',
+    });
+    const names = ['a', 'b', 'c', 'd'];
+    const statuses = (await Promise.all(names.map((name) => scene.claim({ name, token: 't' })))).map(
+      (one) => one.status,
+    );
+    expect(statuses.toSorted()).toEqual([201, 201, 429, 429]);
+    const { location } = await scene.claim({ name: 'anna', token: 't' }, basic('anna', 'x'));
+    // To join is not to claim.
+    expect((await scene.claim({ name: 'anna', token: 't' })).status).toBe(204);
+    await scene.fetch(location, { method: 'DELETE' });
+    expect((await scene.claim({ name: 'anna' })).status).toBe(429);
+  });
+
   it('makes a claim anew while the one before is ending, with a queue of its own', async () => {
     for (let count = 0; count < 20; count += 1) {
       const { location } = await scene.claim({ name: 'foo', token: `t${count}` });
