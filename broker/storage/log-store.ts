@@ -30,7 +30,7 @@ import type { LogState } from './log/log-state.ts';
 import { StoredHolder } from './log/stored-holder.ts';
 import type { PageLoader } from './pages/page-loader.ts';
 import { PageSlots, StoredPage } from './pages/stored-page.ts';
-import type { Recovery } from './recovery/recovery.ts';
+import { countOf, type Recovery } from './recovery/recovery.ts';
 import { StoreError } from './store-error.ts';
 
 /** How long something may wait to be written when nobody waits for it; milliseconds. */
@@ -152,17 +152,13 @@ export class LogStore implements Store {
     if (recovery === undefined) return;
     this.#recovery = undefined;
     const dropped = recovery.rest();
-    let count = 0;
-    for (const { pages, held } of dropped) {
-      for (const page of [...pages, ...held]) {
-        count += page.count;
-        this.settlePage(page);
-      }
-    }
+    const count = dropped.reduce((sum, held) => sum + countOf(held), 0);
     if (count > 0) {
-      const text = `${count} messages of ${dropped.length} queues that are not defined any more have been dropped`;
-      this.#options.onEvent({ type: 'notice', text });
+      const names = recovery.namesOf(dropped);
+      const text = `${count} messages of ${dropped.length} queues that are not defined any more have been dropped (${names})`;
+      this.#options.onEvent({ type: recovery.isDamaged ? 'damage' : 'notice', text });
     }
+    for (const { pages, held } of dropped) for (const page of [...pages, ...held]) this.settlePage(page);
     if (recovery.isChanged) {
       this.#open.hasCheckpoint = true;
       this.#lazily();

@@ -2,7 +2,13 @@
 import { join } from 'node:path';
 import { type Clock, systemClock } from '../clock.ts';
 import type { Store, StoreEvent } from '../store.ts';
-import { type DataFolder, openDataFolder, RESERVE_FILE, segmentOfFileName } from './folder/data-folder.ts';
+import {
+  type DataFolder,
+  openDataFolder,
+  RESERVE_FILE,
+  segmentOfCopyName,
+  segmentOfFileName,
+} from './folder/data-folder.ts';
 import { type Done, type Files, nodeFiles, type OpenFile } from './folder/files.ts';
 import { SegmentFiles } from './folder/segment-files.ts';
 import { CLEAN_SEGMENTS_MIN, Cleaner } from './log/cleaner.ts';
@@ -12,14 +18,10 @@ import { RESERVE_BYTES, Reserve } from './log/reserve.ts';
 import { BATCH_BYTES, LogStore, TURN_BYTES_MAX } from './log-store.ts';
 import { readOctets } from './pages/block-reader.ts';
 import { PageLoader } from './pages/page-loader.ts';
-import { type Damage, damageError, damageText } from './recovery/damage.ts';
-import {
-  type LogFile,
-  LogRecovery,
-  type RecoveredLog,
-  type TornFile,
-  type UnsyncedOctets,
-} from './recovery/recover.ts';
+import { damageError, damageText } from './recovery/damage.ts';
+import type { LogFile } from './recovery/log-files.ts';
+import type { TornFile } from './recovery/newest-segments.ts';
+import { recoverLog, type UnsyncedOctets } from './recovery/recover.ts';
 import { failureText, storeErrorOf } from './store-error.ts';
 
 /** Copied at a time. */
@@ -77,11 +79,22 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
   });
   const markPath = join(folder.path, MARK_FILE);
   const markOctets = await readMark(files, markPath);
-  const log = await recoverLog(folder, files, markOctets, (id) => segmentFiles.path(id));
-  if (log.damages.length > 0) {
-    if (options.recover !== 'salvage') throw damageError(folder.path, log.damages);
-    await salvage(folder, files, log.damages, clock, onEvent);
+  const log = await recoverLog({
+    files,
+    logFiles: await findLogFiles(folder, files),
+    mark: markOctets,
+    isOlder: folder.upgradedFrom !== undefined,
+    pathOf: (id) => segmentFiles.path(id),
+  });
+  if (log.damages.length > 0 && options.recover !== 'salvage') throw damageError(folder.path, log.damages);
+  const aside = new Aside(folder, files, clock);
+  for (const path of new Set(log.damages.map((damage) => damage.path))) {
+    if (!log.strangers.includes(path)) await aside.copy(path);
   }
+  for (const path of log.strangers) await aside.move(path);
+  await aside.sync();
+  for (const damage of log.damages) onEvent({ type: 'damage', text: damageText(damage) });
+  if (aside.notice !== undefined) onEvent({ type: 'notice', text: aside.notice });
   for (const notice of log.notices) onEvent(notice);
   // It may be what fills the disk.
   for (const torn of log.torn) await cutOff(files, torn);
@@ -132,20 +145,17 @@ async function openLog(folder: DataFolder, files: Files, options: StoreOptions):
   return store;
 }
 
-async function recoverLog(
-  folder: DataFolder,
-  files: Files,
-  mark: Buffer | undefined,
-  pathOf: (id: number) => string,
-): Promise<RecoveredLog> {
+/** The segments and their copies, in rising order. */
+async function findLogFiles(folder: DataFolder, files: Files): Promise<LogFile[]> {
   const logFiles: LogFile[] = [];
   for (const name of await files.list(folder.logPath)) {
-    const id = segmentOfFileName(name);
+    const copied = segmentOfCopyName(name);
+    const id = segmentOfFileName(name) ?? copied;
     const path = join(folder.logPath, name);
-    if (id !== undefined) logFiles.push({ id, path, bytes: (await files.status(path))?.bytes ?? 0 });
+    if (id === undefined) continue;
+    logFiles.push({ id, path, bytes: (await files.status(path))?.bytes ?? 0, isCopy: copied !== undefined });
   }
-  logFiles.sort((a, b) => a.id - b.id);
-  return new LogRecovery(files, logFiles, mark, pathOf).run();
+  return logFiles.sort((a, b) => a.id - b.id);
 }
 
 async function openMark(files: Files, folderPath: string, path: string): Promise<OpenFile> {
@@ -166,27 +176,55 @@ async function readMark(files: Files, path: string): Promise<Buffer | undefined>
   }
 }
 
-/** Puts copies of the damaged files aside, and says what is missing. */
-async function salvage(
-  folder: DataFolder,
-  files: Files,
-  damages: readonly Damage[],
-  clock: Clock,
-  onEvent: (event: StoreEvent) => void,
-): Promise<void> {
-  const time = new Date(clock.now()).toISOString().replaceAll(':', '-');
-  const aside = join(folder.path, `damaged-${time}`);
-  await files.makeFolder(aside);
-  for (const path of new Set(damages.map((damage) => damage.path))) {
-    if ((await files.status(path)) === undefined) continue;
-    const copy = join(aside, path.slice(folder.logPath.length + 1));
-    await files.copy(path, copy);
-    await syncFile(files, copy);
+/** The folder for what is put aside, made when something is. */
+class Aside {
+  readonly #folder: DataFolder;
+  readonly #files: Files;
+  readonly #path: string;
+  readonly #copied: string[] = [];
+  readonly #moved: string[] = [];
+
+  constructor(folder: DataFolder, files: Files, clock: Clock) {
+    const time = new Date(clock.now()).toISOString().replaceAll(':', '-');
+    this.#folder = folder;
+    this.#files = files;
+    this.#path = join(folder.path, `damaged-${time}`);
   }
-  await files.syncFolder(aside);
-  await files.syncFolder(folder.path);
-  for (const damage of damages) onEvent({ type: 'damage', text: damageText(damage) });
-  onEvent({ type: 'notice', text: `the damaged files have been copied to ${aside}` });
+
+  /** Copies a damaged file, if it is there. */
+  async copy(path: string): Promise<void> {
+    if ((await this.#files.status(path)) === undefined) return;
+    const copy = await this.#place(path);
+    await this.#files.copy(path, copy);
+    await syncFile(this.#files, copy);
+    this.#copied.push(path);
+  }
+
+  /** Moves a file of somebody else. */
+  async move(path: string): Promise<void> {
+    await this.#files.rename(path, await this.#place(path));
+    this.#moved.push(path);
+  }
+
+  async #place(path: string): Promise<string> {
+    if (this.#copied.length === 0 && this.#moved.length === 0) await this.#files.makeFolder(this.#path);
+    return join(this.#path, path.slice(this.#folder.logPath.length + 1));
+  }
+
+  async sync(): Promise<void> {
+    if (this.#copied.length === 0 && this.#moved.length === 0) return;
+    await this.#files.syncFolder(this.#path);
+    await this.#files.syncFolder(this.#folder.path);
+    if (this.#moved.length > 0) await this.#files.syncFolder(this.#folder.logPath);
+  }
+
+  /** What has been done, in words; undefined: nothing. */
+  get notice(): string | undefined {
+    const parts: string[] = [];
+    if (this.#copied.length > 0) parts.push(`the damaged files have been copied to ${this.#path}`);
+    if (this.#moved.length > 0) parts.push(`${this.#moved.join(', ')} moved to ${this.#path}`);
+    return parts.length === 0 ? undefined : parts.join('; ');
+  }
 }
 
 /** Gives back the room of what is not needed; if that is not possible, it is in nobody's way. */

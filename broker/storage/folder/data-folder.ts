@@ -3,7 +3,7 @@
  *
  *     FORMAT            which layout this is (format.ts); a folder with a FORMAT is Warren's
  *     lock/             who has it open (lock.ts)
- *     log/              the segments, and nothing else
+ *     log/              the segments, the second copy of what the newest says besides messages, and nothing else
  *     mark              how far the log is on disk (mark.ts)
  *     reserve           room kept for a full disk (reserve.ts)
  *     damaged-<time>/   what a salvage has put aside
@@ -40,6 +40,7 @@ const HARMLESS_NAME = /^(lost\+found|\.DS_Store|\.nfs[0-9a-f]+)$/;
 const NAMES_SHOWN_MAX = 3;
 
 const SEGMENT_NAME = /^(\d{8}|[1-9]\d{8,9})\.log$/;
+const COPY_NAME = /^(\d{8}|[1-9]\d{8,9})\.state$/;
 
 /** The name of the file of a segment, 1 to 2^32 - 1. */
 export function segmentFileName(segment: number): string {
@@ -48,7 +49,21 @@ export function segmentFileName(segment: number): string {
 
 /** The segment that a file name stands for; undefined when it is the name of none. */
 export function segmentOfFileName(name: string): number | undefined {
-  const segment = Number(SEGMENT_NAME.exec(name)?.[1] ?? 0);
+  return segmentIn(SEGMENT_NAME.exec(name));
+}
+
+/** The name of the file with the second copy of a segment's state (log/state-copy.ts). */
+export function copyFileName(segment: number): string {
+  return `${String(segment).padStart(8, '0')}.state`;
+}
+
+/** The segment of which a file of this name has a second copy; undefined when it is the name of none. */
+export function segmentOfCopyName(name: string): number | undefined {
+  return segmentIn(COPY_NAME.exec(name));
+}
+
+function segmentIn(match: RegExpExecArray | null): number | undefined {
+  const segment = Number(match?.[1] ?? 0);
   return segment >= 1 && segment < 2 ** 32 ? segment : undefined;
 }
 
@@ -66,7 +81,7 @@ export interface DataFolderOptions {
 export interface DataFolder {
   /** Absolute. */
   readonly path: string;
-  /** The folder of segments. When it was opened nothing was in it but files whose names are those of segments. */
+  /** The folder of segments. When it was opened nothing was in it but files with names of segments and their copies. */
   readonly logPath: string;
   /** The format it had when it was opened, when that was an older one. */
   readonly upgradedFrom: number | undefined;
@@ -224,7 +239,7 @@ async function checkOwnFiles(path: string, files: Files): Promise<void> {
   }
 }
 
-/** Throws StoreError when `log/` is not there, or anything is in it that is not a segment. */
+/** Throws StoreError when `log/` is not there, or anything is in it that is neither a segment nor the copy of one. */
 async function checkLog(path: string, files: Files): Promise<void> {
   const log = join(path, LOG_FOLDER);
   const status = await statusOf(log, files);
@@ -237,7 +252,10 @@ async function checkLog(path: string, files: Files): Promise<void> {
   }
   const names = await namesIn(log, files);
   const isFile = await Promise.all(
-    names.map(async (name) => segmentOfFileName(name) !== undefined && (await isFileAt(join(log, name), files))),
+    names.map(async (name) => {
+      const isOurs = (segmentOfFileName(name) ?? segmentOfCopyName(name)) !== undefined;
+      return isOurs && (await isFileAt(join(log, name), files));
+    }),
   );
   const foreign = names.filter((_, index) => isFile[index] !== true);
   if (foreign.length > 0) {

@@ -2,7 +2,7 @@
  * The file FORMAT of a data folder: which layout the folder has. A folder of a newer layout is refused, one of an older
  * layout upgraded, by one step after the other.
  *
- *     {"format":1,"writtenBy":"warren 0.1.0"}
+ *     {"format":2,"writtenBy":"warren 0.1.0"}
  *
  * It is replaced in one step (written as FORMAT.new, synced, renamed), so it is always that of before or that of after.
  */
@@ -37,8 +37,15 @@ export interface Formats {
   readonly steps: readonly FormatStep[];
 }
 
+/**
+ * The second copy of definitions (log/state-copy.ts) came with format 2. A log without one is a log of format 2 as well,
+ * which the start makes whole by beginning a new segment; so nothing changes but the number, which keeps out a version of
+ * Warren that would take the copy for somebody else's file.
+ */
+const SECOND_COPIES: FormatStep = { from: 1, upgrade: async () => {} };
+
 /** This version's. */
-export const FORMATS: Formats = { current: 1, steps: [] };
+export const FORMATS: Formats = { current: 2, steps: [SECOND_COPIES] };
 
 /** What a FORMAT says. */
 export interface Format {

@@ -1,7 +1,7 @@
 /** The files of segments: their names, handles to read them, and their end. */
 import { join } from 'node:path';
 import type { Segment } from '../log/segment.ts';
-import { segmentFileName } from './data-folder.ts';
+import { copyFileName, segmentFileName } from './data-folder.ts';
 import type { Files, OpenFile } from './files.ts';
 
 /** Files that are kept open for reading. */
@@ -32,6 +32,15 @@ export class SegmentFiles {
 
   create(id: number): Promise<OpenFile> {
     return this.files.open(this.path(id), 'create');
+  }
+
+  /** Of the file with the second copy of a segment's state. */
+  copyPath(id: number): string {
+    return join(this.logPath, copyFileName(id));
+  }
+
+  createCopy(id: number): Promise<OpenFile> {
+    return this.files.open(this.copyPath(id), 'create');
   }
 
   /** The file of the segment stays until `letGo` has been called as often. */

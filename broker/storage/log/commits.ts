@@ -1,6 +1,7 @@
 /**
  * Puts batches on disk, one at a time: one write and one sync each, in the current segment or, when that is full, in a new
- * one that begins with a checkpoint.
+ * one that begins with a checkpoint. What changes definitions is written twice, the second time to another file, at the
+ * same time (state-copy.ts).
  *
  * A commit that fails is tried again until it succeeds, each time together with everything that the store was told since:
  * what was published and consumed meanwhile needs no room at all, and when a full disk's queues have been drained what is
@@ -23,6 +24,7 @@ import type { LogEnd, Mark } from './mark.ts';
 import { RecordWriter } from './record-writer.ts';
 import type { Reserve } from './reserve.ts';
 import { Segment } from './segment.ts';
+import { StateCopy } from './state-copy.ts';
 
 /** A segment is ended when it has so many octets, if `StoreOptions` do not say otherwise. */
 export const SEGMENT_BYTES = 32 * 1024 * 1024;
@@ -45,7 +47,7 @@ export interface CommitsOptions {
   /** Number of the next segment, and of the last record there was. */
   readonly nextSegment: number;
   readonly lastSequence: number;
-  /** Files to be removed when the first commit is on disk: of what the log does not need any more. */
+  /** Files to be removed when the first commit is on disk: of what the log does not need any more, second copies too. */
   readonly leftovers: readonly string[];
   readonly onEvent: (event: StoreEvent) => void;
 }
@@ -58,6 +60,12 @@ export interface BatchSource {
   next(batch: Batch): Batch | undefined;
 }
 
+/** Why a commit could not be written, and whether it may be written to the same place again. */
+interface Failure {
+  readonly error: unknown;
+  readonly inPlace: boolean;
+}
+
 export class Commits {
   readonly #options: CommitsOptions;
   readonly #state: LogState;
@@ -68,6 +76,10 @@ export class Commits {
   #file: OpenFile | undefined;
   /** Closed when the segment after it is on disk. */
   #ended: OpenFile | undefined;
+  /** Of the current segment. */
+  #copy: StateCopy | undefined;
+  /** Of segments before; removed when the segment after them is on disk. */
+  #spentCopies: StateCopy[] = [];
   /** Octets of the checkpoint with which the current segment begins. */
   #checkpointBytes = 0;
   #inTrouble = false;
@@ -83,6 +95,11 @@ export class Commits {
   #change: StateChange = NO_CHANGE;
   #parts: readonly Part[] = [];
   #partIndex = 0;
+  /** What goes to the second copy; empty for most commits. */
+  #copyParts: readonly Part[] = [];
+  /** Files that are still being written to, and what has gone wrong with those that are not. */
+  #writing = 0;
+  #failure: Failure | undefined;
   #start = 0;
   #at = 0;
   /** The commit is the first of its segment. */
@@ -136,6 +153,8 @@ export class Commits {
     const change = this.#isFirst ? undefined : this.#change;
     this.#parts = this.#writer.encode(this.#batch, segment, this.#sequence + 1, change);
     if (this.#isFirst) this.#checkpointBytes = this.#writer.stateBytes;
+    const isCopied = this.#isFirst || this.#batch.definitions.length > 0;
+    this.#copyParts = isCopied ? this.#writer.encodeCopy() : [];
     this.#start = segment.bytes;
   }
 
@@ -149,19 +168,33 @@ export class Commits {
     state.segments.set(segment.id, segment);
     this.#isFirst = true;
     this.#encode(segment);
-    this.#options.files.create(segment.id).then(
-      (file) => {
-        this.#ended ??= this.#file;
-        this.#file = file;
-        this.#write();
-      },
+    this.#createFiles(segment.id).then(
+      () => this.#write(),
       (error) => this.#fail(error, false),
     );
+  }
+
+  /** The file of a new segment, and that of its second copy. */
+  async #createFiles(id: number): Promise<void> {
+    const { files } = this.#options;
+    const file = await files.create(id);
+    this.#ended ??= this.#file;
+    this.#file = file;
+    const copy = await files.createCopy(id);
+    if (this.#copy !== undefined) this.#spentCopies.push(this.#copy);
+    this.#copy = new StateCopy(copy);
   }
 
   #write(): void {
     this.#partIndex = 0;
     this.#at = this.#start;
+    this.#failure = undefined;
+    this.#writing = 1;
+    if (this.#copyParts.length > 0) {
+      assert(this.#copy !== undefined, 'a segment has a second copy');
+      this.#writing = 2;
+      this.#copy.write(this.#copyParts, this.#onCopied);
+    }
     this.#writePart();
   }
 
@@ -173,7 +206,7 @@ export class Commits {
 
   readonly #onWritten = (error: Error | null): void => {
     if (error !== null) {
-      this.#fail(error, isFull(error));
+      this.#onEnded({ error, inPlace: isFull(error) });
       return;
     }
     this.#at += this.#parts[this.#partIndex++]?.length ?? 0;
@@ -181,16 +214,28 @@ export class Commits {
   };
 
   readonly #onSynced = (error: Error | null): void => {
-    if (error !== null) this.#fail(error, false);
+    this.#onEnded(error === null ? undefined : { error, inPlace: false });
+  };
+
+  readonly #onCopied = (error: Error | null, isSync: boolean): void => {
+    this.#onEnded(error === null ? undefined : { error, inPlace: !isSync && isFull(error) });
+  };
+
+  /** One of the files is through. */
+  #onEnded(failure: Failure | undefined): void {
+    // What may not be written to one of them again may not be written to any.
+    if (failure !== undefined && this.#failure?.inPlace !== false) this.#failure = failure;
+    if (--this.#writing > 0) return;
+    if (this.#failure !== undefined) this.#fail(this.#failure.error, this.#failure.inPlace);
     else if (!this.#isFirst) this.#finish();
     else {
       const { files, logPath } = this.#options.files;
       files.syncFolder(logPath).then(
         () => this.#finish(),
-        (failure) => this.#fail(failure, false),
+        (error) => this.#fail(error, false),
       );
     }
-  };
+  }
 
   #finish(): void {
     const batch = this.#batch;
@@ -203,6 +248,8 @@ export class Commits {
     this.#sequence++;
     this.#batch = undefined;
     this.#parts = [];
+    if (this.#copyParts.length > 0) this.#copy?.keep();
+    this.#copyParts = [];
     const { mark, files } = this.#options;
     mark.note(segment, this.#sequence);
     if (this.#isFirst) this.#tidyUp();
@@ -219,6 +266,11 @@ export class Commits {
   #tidyUp(): void {
     this.#ended?.close().catch(() => {});
     this.#ended = undefined;
+    for (const copy of this.#spentCopies) {
+      void copy.close();
+      this.#options.files.removeFile(copy.path);
+    }
+    this.#spentCopies = [];
     for (const path of this.#leftovers) this.#options.files.removeFile(path);
     this.#leftovers = [];
     // There may be room again.
@@ -264,13 +316,8 @@ export class Commits {
     if (inPlace) {
       // What was written in part may be all the room there is.
       await this.#file?.truncate(this.#start).catch(() => {});
-    } else {
-      const file = this.#file;
-      this.#file = undefined;
-      await file?.close().catch(() => {});
-      const { current } = this.#state;
-      if (this.#isFirst && current !== undefined) await files.files.remove(files.path(current.id)).catch(() => {});
-    }
+      await this.#copy?.cutOff();
+    } else await this.#abandonFiles(files);
     // Between two turns, so that none is torn apart.
     clock.defer(() => {
       if (this.#isStopped) {
@@ -278,6 +325,23 @@ export class Commits {
         this.#onQuiet();
       } else this.#writeAgain(inPlace);
     });
+  }
+
+  /** Nothing more is written to the current segment; if nothing in it counts, its files go. */
+  async #abandonFiles(files: SegmentFiles): Promise<void> {
+    const { current } = this.#state;
+    const begun = this.#isFirst ? current : undefined;
+    const file = this.#file;
+    const copy = this.#copy;
+    this.#file = undefined;
+    this.#copy = undefined;
+    await file?.close().catch(() => {});
+    // That of the segment before is the newest one that counts, as long as this one has not begun.
+    if (copy !== undefined && copy.path !== (begun && files.copyPath(begun.id))) this.#spentCopies.push(copy);
+    else await copy?.close();
+    if (begun === undefined) return;
+    await files.files.remove(files.path(begun.id)).catch(() => {});
+    await files.files.remove(files.copyPath(begun.id)).catch(() => {});
   }
 
   /** Puts what has failed, and all since, where it was to be or into a new segment. */
@@ -315,7 +379,8 @@ export class Commits {
         this.#onQuiet = resolve;
       });
     }
-    await Promise.allSettled([this.#file?.close(), this.#ended?.close()]);
+    const copies = [...this.#spentCopies, ...(this.#copy === undefined ? [] : [this.#copy])];
+    await Promise.allSettled([this.#file, this.#ended, ...copies].map((file) => file?.close()));
   }
 }
 

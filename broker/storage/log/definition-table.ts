@@ -25,7 +25,13 @@ export class DefinitionTable {
   /** About what all of them take in a record; octets. */
   bytes = 0;
 
-  apply(change: DefinitionChange): void {
+  /** How many there are. */
+  get count(): number {
+    return this.#changes.size;
+  }
+
+  /** Answers what was there under the name before. */
+  apply(change: DefinitionChange): DefinitionChange | undefined {
     const name = nameOf(change);
     const before = this.#changes.get(name);
     if (before !== undefined) this.bytes -= bytesOf(before);
@@ -35,6 +41,7 @@ export class DefinitionTable {
       this.#changes.set(name, change);
       this.bytes += bytesOf(change);
     }
+    return before;
   }
 
   clear(): void {

@@ -1,7 +1,8 @@
 /** Encodes a batch as one record: its octets, and the slots that its custodies get. */
-
+import { crc32 } from 'node:zlib';
+import { assert } from '../../assert.ts';
 import { MessageEncoder } from '../record/message-operations.ts';
-import { HEADER_BYTES, writeHeader } from '../record/record.ts';
+import { HEADER_BYTES, otherSeal, type RecordHeader, writeHeader } from '../record/record.ts';
 import { type Part, RecordBuffer } from '../record/record-buffer.ts';
 import type { Batch } from './batch.ts';
 import type { LogState, StateChange } from './log-state.ts';
@@ -16,6 +17,8 @@ export class RecordWriter {
   readonly #state: LogState;
   readonly #buffer = new RecordBuffer();
   readonly #messages = new MessageEncoder(this.#buffer);
+  /** Of the record encoded last. */
+  #header: RecordHeader | undefined;
 
   constructor(state: LogState) {
     this.#state = state;
@@ -37,7 +40,7 @@ export class RecordWriter {
     batch.place(segment, firstSlot);
     this.#encodeMessages(batch, segment);
     const payloadBytes = buffer.length - HEADER_BYTES;
-    writeHeader(buffer.patch(0, HEADER_BYTES), {
+    const header: RecordHeader = {
       segment: segment.id,
       seal: segment.seal,
       sequence,
@@ -47,9 +50,29 @@ export class RecordWriter {
       firstSlot,
       slotCount: segment.slots.count - firstSlot,
       settledCount: change === undefined ? batch.settledSlots.length : settledIn(change),
-      definitionCount: batch.definitions.length,
-    });
+      definitionCount: change === undefined ? this.#state.definitions.count : batch.definitions.length,
+    };
+    writeHeader(buffer.patch(0, HEADER_BYTES), header);
+    this.#header = header;
     return buffer.parts();
+  }
+
+  /**
+   * What the record encoded last says besides messages, as a record for the second copy (state-copy.ts); in pieces that
+   * are valid until the next one is encoded.
+   */
+  encodeCopy(): readonly Part[] {
+    const { stateBytes } = this;
+    const header = this.#header;
+    assert(header !== undefined, 'a record has been encoded');
+    const state = this.#buffer.patch(HEADER_BYTES, stateBytes);
+    const octets = Buffer.allocUnsafe(HEADER_BYTES);
+    const seal = otherSeal(header.seal);
+    writeHeader(octets, { ...header, seal, payloadBytes: stateBytes, payloadCrc: crc32(state) });
+    return [
+      { octets, offset: 0, length: HEADER_BYTES },
+      { octets: state, offset: 0, length: stateBytes },
+    ];
   }
 
   #encodeMessages(batch: Batch, segment: Segment): void {

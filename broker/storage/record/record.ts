@@ -33,6 +33,14 @@ export interface RecordOwner {
   readonly seal: bigint;
 }
 
+/**
+ * The seal of the records in a second copy (log/state-copy.ts): another one, so that none of them is ever taken for a
+ * record of the log, whoever mixes up the files. Of the seal of a copy, it is that of the log.
+ */
+export function otherSeal(seal: bigint): bigint {
+  return BigInt.asUintN(64, ~seal);
+}
+
 /** What a header says. */
 export interface RecordHeader {
   readonly segment: number;
@@ -74,16 +82,26 @@ export function readHeader(octets: Buffer, at: number, end: number, owner: Recor
 export function readAnyHeader(octets: Buffer, at: number, end: number): RecordHeader | undefined {
   if (end - at < HEADER_BYTES || octets.readUInt32LE(at) !== MAGIC) return undefined;
   if (crc32(octets.subarray(at, at + CHECKED_BYTES)) !== octets.readUInt32LE(at + CHECKED_BYTES)) return undefined;
-  const payloadBytes = octets.readUInt32LE(at + 16);
-  const stateBytes = octets.readUInt32LE(at + 24);
-  if (stateBytes > payloadBytes) return undefined;
+  const header = fieldsAt(octets, at);
+  return header.stateBytes > header.payloadBytes ? undefined : header;
+}
+
+/**
+ * What the first octets would say as a header, whatever their checksum says; for reports of damage. All zeros when there
+ * are too few.
+ */
+export function readUncheckedHeader(octets: Buffer): RecordHeader {
+  return fieldsAt(octets.length < HEADER_BYTES ? Buffer.alloc(HEADER_BYTES) : octets, 0);
+}
+
+function fieldsAt(octets: Buffer, at: number): RecordHeader {
   return {
     segment: octets.readUInt32LE(at + 4),
     seal: octets.readBigUInt64LE(at + 44),
     sequence: octets.readUInt32LE(at + 8) + octets.readUInt32LE(at + 12) * 2 ** 32,
-    payloadBytes,
+    payloadBytes: octets.readUInt32LE(at + 16),
     payloadCrc: octets.readUInt32LE(at + 20),
-    stateBytes,
+    stateBytes: octets.readUInt32LE(at + 24),
     firstSlot: octets.readUInt32LE(at + 28),
     slotCount: octets.readUInt32LE(at + 32),
     settledCount: octets.readUInt32LE(at + 36),

@@ -1,10 +1,12 @@
 /** What recovery has found of each holder, handed out once, and what is left when everybody has asked. */
 import type { Restored, RestoredHolder } from '../../store.ts';
+import type { LogState } from '../log/log-state.ts';
 import type { Segment } from '../log/segment.ts';
 import { StoredHolder } from '../log/stored-holder.ts';
 import { PageBuilder } from '../pages/page-builder.ts';
 import type { StoredPage } from '../pages/stored-page.ts';
 import type { MessageCursor } from '../record/message-operations.ts';
+import type { HolderNames } from './holder-names.ts';
 
 /** What a holder of an earlier process held. */
 export interface RecoveredHolder extends RestoredHolder {
@@ -24,20 +26,25 @@ class FoundMessages {
 export class Recovery {
   /** Something is different from what the log says: a checkpoint is to be written. */
   readonly isChanged: boolean;
+  /** Part of the log was damaged. */
+  readonly isDamaged: boolean;
   readonly #holders: ReadonlyMap<number, StoredHolder>;
   readonly #segments: ReadonlyMap<number, Segment>;
   readonly #found: Map<number, FoundMessages>;
+  readonly #names: HolderNames;
 
   constructor(
     found: FoundCustodies,
-    holders: ReadonlyMap<number, StoredHolder>,
-    segments: ReadonlyMap<number, Segment>,
-    isChanged: boolean,
+    { holders, segments }: LogState,
+    names: HolderNames,
+    { isChanged, isDamaged }: { readonly isChanged: boolean; readonly isDamaged: boolean },
   ) {
     this.#found = found.byHolder;
     this.#holders = holders;
     this.#segments = segments;
+    this.#names = names;
     this.isChanged = isChanged;
+    this.isDamaged = isDamaged;
     for (const holder of holders.values()) holder.live = found.byHolder.get(holder.id)?.count ?? 0;
   }
 
@@ -63,10 +70,24 @@ export class Recovery {
     return [...builders].flatMap(([priority, builder]) => builder.pages(holder, priority, this.#segments));
   }
 
+  /** The names of holders and how many messages each held, e.g. `2 of queue "a" in virtual host "/"`. */
+  namesOf(holders: readonly RecoveredHolder[]): string {
+    const counts = new Map(holders.map((held) => [held.holder.id, countOf(held)]));
+    return this.#names.tally(
+      counts,
+      holders.reduce((sum, held) => sum + countOf(held), 0),
+    );
+  }
+
   /** All that nobody has taken. */
   rest(): RecoveredHolder[] {
     return [...this.#found.keys()].flatMap((id) => this.take(id) ?? []);
   }
+}
+
+/** Messages that a holder held. */
+export function countOf({ pages, held }: RecoveredHolder): number {
+  return [...pages, ...held].reduce((sum, { count }) => sum + count, 0);
 }
 
 /** Gathers the custodies that the log holds. */
@@ -75,6 +96,11 @@ export class FoundCustodies {
   lastHolder = 0;
   #id = -1;
   #last = new FoundMessages();
+
+  /** Those that hold something. */
+  holders(): number[] {
+    return [...this.byHolder.keys()];
+  }
 
   /** The custody that the cursor is at is live, with what has been amended. */
   add(

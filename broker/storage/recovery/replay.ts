@@ -11,18 +11,23 @@ import { MalformedRecord, RecordCursor } from '../record/record-cursor.ts';
 export class Replay implements StateSink {
   readonly state: LogState;
   /** After damage: what refers to something unknown is passed over. */
-  readonly #isLenient: boolean;
+  isLenient: boolean;
+  /** Definitions that have ended. */
+  readonly former: DefinitionChange[] = [];
 
   constructor(state: LogState, isLenient: boolean) {
     this.state = state;
-    this.#isLenient = isLenient;
+    this.isLenient = isLenient;
   }
 
-  /** One record of `segment`. Throws `MalformedRecord`. */
+  /** One record of `segment`. Throws `MalformedRecord`; its messages count all the same. */
   record(segment: Segment, header: RecordHeader, octets: Buffer, payloadStart: number): void {
-    decodeState(new RecordCursor(octets, payloadStart, payloadStart + header.stateBytes), this);
+    // First those of the segment, also of damaged records before this one: what is settled here may be among them.
+    segment.slots.addUnknown(Math.max(segment.slots.count, header.firstSlot + header.slotCount));
     this.state.segments.set(segment.id, segment);
-    segment.slots.addUnknown(header.firstSlot + header.slotCount);
+    decodeState(new RecordCursor(octets, payloadStart, payloadStart + header.stateBytes), this);
+    // A checkpoint has forgotten it.
+    this.state.segments.set(segment.id, segment);
   }
 
   onCheckpoint(lastHolder: number, segments: readonly ListedSegment[]): void {
@@ -46,13 +51,14 @@ export class Replay implements StateSink {
   onDefinition(change: DefinitionChange): void {
     const known: readonly string[] = DEFINITION_KINDS;
     if (!known.includes(change.kind)) throw new MalformedRecord(`a definition of the unknown kind ${change.kind}`);
-    this.state.definitions.apply(change);
+    const before = this.state.definitions.apply(change);
+    if (before !== undefined && change.octets === undefined) this.former.push(before);
   }
 
   onSettled(id: number, slot: number, count: number): void {
     const segment = this.#segment(id);
     if (segment === undefined) return;
-    if (slot + count > segment.slots.count && !this.#isLenient) throw new MalformedRecord('an unknown slot is settled');
+    if (slot + count > segment.slots.count && !this.isLenient) throw new MalformedRecord('an unknown slot is settled');
     for (let index = 0; index < Math.min(count, segment.slots.count - slot); index++)
       segment.slots.settle(slot + index);
   }
@@ -86,7 +92,7 @@ export class Replay implements StateSink {
 
   #segment(id: number): Segment | undefined {
     const segment = this.state.segments.get(id);
-    if (segment === undefined && !this.#isLenient) throw new MalformedRecord(`an unknown segment ${id}`);
+    if (segment === undefined && !this.isLenient) throw new MalformedRecord(`an unknown segment ${id}`);
     return segment;
   }
 }

@@ -126,7 +126,8 @@ async function refusal(path: string, options?: Partial<StoreOptions>): Promise<s
 }
 
 function segments(): string[] {
-  return readdirSync(join(data, 'log')).map((name) => join(data, 'log', name));
+  const names = readdirSync(join(data, 'log')).filter((name) => name.endsWith('.log'));
+  return names.map((name) => join(data, 'log', name));
 }
 
 it('what the tests start from is a good one, of several segments', async () => {
@@ -177,8 +178,8 @@ describe('a folder', () => {
   });
 
   it('of a newer version', async () => {
-    writeFileSync(join(data, 'FORMAT'), '{"format":2,"writtenBy":"warren 1.0.0"}');
-    expect(await refusal(data)).toContain('has format 2, written by warren 1.0.0; this is warren 0.1.0, which knows');
+    writeFileSync(join(data, 'FORMAT'), '{"format":3,"writtenBy":"warren 1.0.0"}');
+    expect(await refusal(data)).toContain('has format 3, written by warren 1.0.0; this is warren 0.1.0, which knows');
   });
 
   it('of a store that is open', async () => {
@@ -329,7 +330,7 @@ describe('a log', () => {
   it('with a segment of another folder', async () => {
     await fill(join(root, 'other'));
     const before = segments();
-    const [name = ''] = readdirSync(join(root, 'other/log'));
+    const [name = ''] = readdirSync(join(root, 'other/log')).filter((each) => each.endsWith('.log'));
     cpSync(join(root, 'other/log', name), join(data, 'log/00009999.log'));
     expect(segments()).toHaveLength(before.length + 1);
     const outcome = await open(data).then(contents, (error: Error) => error.message);

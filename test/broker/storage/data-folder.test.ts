@@ -25,7 +25,7 @@ import type { Formats } from '../../../broker/storage/folder/format.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 
-const FORMAT = '{"format":1,"writtenBy":"warren 0.1.0"}\n';
+const FORMAT = '{"format":2,"writtenBy":"warren 0.1.0"}\n';
 
 let root: string;
 
@@ -370,6 +370,7 @@ describe('one of an older format', () => {
   it('is upgraded, and says so', async () => {
     const path = await closedFolder();
     // In format 1 of this planted history there was no log/ yet.
+    writeFileSync(join(path, 'FORMAT'), '{"format":1,"writtenBy":"warren 0.1.0"}\n');
     rmSync(join(path, 'log'), { recursive: true });
     const formats: Formats = {
       current: 3,

@@ -44,19 +44,19 @@ describe('a FORMAT', () => {
     await files.makeFolder('/d');
     expect(await readFormat('/d', files, FORMATS, '0.1.0')).toBeUndefined();
     await writeFormat('/d', files, FORMATS.current, '0.1.0');
-    expect(textOf(files, FILE)).toBe('{"format":1,"writtenBy":"warren 0.1.0"}\n');
+    expect(textOf(files, FILE)).toBe('{"format":2,"writtenBy":"warren 0.1.0"}\n');
     expect(files.paths()).toEqual([FILE]);
-    expect(await readFormat('/d', files, FORMATS, '0.2.0')).toEqual({ format: 1, writtenBy: 'warren 0.1.0' });
+    expect(await readFormat('/d', files, FORMATS, '0.2.0')).toEqual({ format: 2, writtenBy: 'warren 0.1.0' });
   });
 
   it('may say more than is asked', async () => {
-    const files = withFormat('{"format":1,"writtenBy":"warren 0.1.7","since":"2026","more":{"__proto__":[1]}}');
-    expect(await readFormat('/d', files, FORMATS, '0.1.0')).toEqual({ format: 1, writtenBy: 'warren 0.1.7' });
+    const files = withFormat('{"format":2,"writtenBy":"warren 0.1.7","since":"2026","more":{"__proto__":[1]}}');
+    expect(await readFormat('/d', files, FORMATS, '0.1.0')).toEqual({ format: 2, writtenBy: 'warren 0.1.7' });
   });
 
   it.each([
     ['empty', '', 'empty'],
-    ['truncated', '{"format":1,"writ', 'not JSON'],
+    ['truncated', '{"format":2,"writ', 'not JSON'],
     ['of another program', 'ext4', 'not JSON'],
     ['octets', Uint8Array.of(0, 255, 254, 0), 'not JSON'],
     ['a list', '[1]', 'no number of a format'],
@@ -64,25 +64,25 @@ describe('a FORMAT', () => {
     ['a number', '1', 'not an object'],
     ['without a number', '{}', 'no number of a format'],
     ['with a number in words', '{"format":"1"}', 'no number of a format'],
-    ['with half a number', '{"format":1.5}', 'no number of a format'],
+    ['with half a number', '{"format":2.5}', 'no number of a format'],
     ['with zero', '{"format":0}', 'no number of a format'],
     ['with less than zero', '{"format":-1}', 'no number of a format'],
-    ['with a number that is none', '{"format":1e999}', 'no number of a format'],
+    ['with a number that is none', '{"format":2e999}', 'no number of a format'],
     ['with too large a number', '{"format":9007199254740993}', 'no number of a format'],
-    ['with the number in its prototype', '{"__proto__":{"format":1}}', 'no number of a format'],
+    ['with the number in its prototype', '{"__proto__":{"format":2}}', 'no number of a format'],
     ['deep', '['.repeat(FORMAT_BYTES_MAX), 'not JSON'],
     ['long', ' '.repeat(FORMAT_BYTES_MAX + 1), 'too long'],
   ])('that is %s is refused', async (_what, content, why) => {
     expect(await refusal(withFormat(content))).toBe(
       `${FILE} is damaged (${why}): put it back from a backup; if warren 0.1.0 wrote this folder, ` +
-        'it is the line {"format":1,"writtenBy":"warren 0.1.0"}',
+        'it is the line {"format":2,"writtenBy":"warren 0.1.0"}',
     );
   });
 
   it(`of ${FORMAT_BYTES_MAX} octets is read, a longer one is not even opened`, async () => {
-    const files = withFormat('{"format":1}'.padEnd(FORMAT_BYTES_MAX));
-    expect(await readFormat('/d', files, FORMATS, '0.1.0')).toEqual({ format: 1, writtenBy: 'an unknown version' });
-    const longer = withFormat('{"format":1}'.padEnd(FORMAT_BYTES_MAX + 1));
+    const files = withFormat('{"format":2}'.padEnd(FORMAT_BYTES_MAX));
+    expect(await readFormat('/d', files, FORMATS, '0.1.0')).toEqual({ format: 2, writtenBy: 'an unknown version' });
+    const longer = withFormat('{"format":2}'.padEnd(FORMAT_BYTES_MAX + 1));
     await refusal(longer);
     expect(longer.made.filter((call) => call.startsWith('open'))).toEqual([]);
   });
@@ -95,7 +95,7 @@ describe('a FORMAT', () => {
 
   it('that cannot be read is not taken for one that is not there', async () => {
     for (const call of ['status', 'open', 'read'] as const) {
-      const files = withFormat('{"format":1}');
+      const files = withFormat('{"format":2}');
       files.fail({ call, path: FILE, code: 'EIO' });
       expect(await refusal(files)).toBe(
         'cannot read /d/FORMAT: the disk reports an I/O error: look at the log of the operating system, and check the disk (EIO)',
@@ -104,24 +104,24 @@ describe('a FORMAT', () => {
   });
 
   it('of a newer version is refused, naming both', async () => {
-    expect(await refusal(withFormat('{"format":2,"writtenBy":"warren 3.1.4"}'))).toBe(
-      'data folder /d has format 2, written by warren 3.1.4; this is warren 0.1.0, which knows formats up to 1: ' +
+    expect(await refusal(withFormat('{"format":3,"writtenBy":"warren 3.1.4"}'))).toBe(
+      'data folder /d has format 3, written by warren 3.1.4; this is warren 0.1.0, which knows formats up to 2: ' +
         'start the version that wrote it or a newer one, or choose another data folder',
     );
   });
 
   it('does not write into the terminal of who reads the error', async () => {
-    const hostile = JSON.stringify({ format: 2, writtenBy: `\u001b[2J\r\n\u202e${'x'.repeat(1000)}` });
+    const hostile = JSON.stringify({ format: 3, writtenBy: `\u001b[2J\r\n\u202e${'x'.repeat(1000)}` });
     const text = await refusal(withFormat(hostile));
     expect(text).toMatch(/^[ -~]{1,400}$/);
   });
 
   it('of chance is refused or understood, and nothing else', async () => {
-    const likely = fc.mixedCase(fc.constantFrom('{"format":1}', '{"format":1,"writtenBy":"warren"}', '{"format":77}'));
+    const likely = fc.mixedCase(fc.constantFrom('{"format":2}', '{"format":2,"writtenBy":"warren"}', '{"format":77}'));
     await fc.assert(
       fc.asyncProperty(fc.oneof(fc.uint8Array({ maxLength: 30 }), likely), async (content) => {
         try {
-          expect(await readFormat('/d', withFormat(content), FORMATS, '0.1.0')).toMatchObject({ format: 1 });
+          expect(await readFormat('/d', withFormat(content), FORMATS, '0.1.0')).toMatchObject({ format: 2 });
         } catch (error) {
           expect(error).toBeInstanceOf(StoreError);
         }

@@ -170,7 +170,7 @@ describe('the lock of a data folder', () => {
   });
 
   it('does not keep a process alive', async () => {
-    const program = `import { lockFolder } from ${JSON.stringify(join(import.meta.dirname, '../../../broker/storage/lock.ts'))};
+    const program = `import { lockFolder } from ${JSON.stringify(join(import.meta.dirname, '../../../broker/storage/folder/lock.ts'))};
       await lockFolder(${JSON.stringify(folder)});`;
     const child = spawn(
       process.execPath,
