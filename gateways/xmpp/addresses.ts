@@ -13,10 +13,10 @@
  * Spelling and case are in local-part.ts. An exchange named `queue` with a key is written `\71ueue+key`.
  */
 import type { Directory } from './directory.ts';
-import { ADDRESS_ARGUMENT } from './inbox.ts';
 import { formatJid, type Jid, JidError, tryParseJid } from './jid.ts';
 import { decodeName, encode, encodeExactly, encodePlainly, splitLocal } from './local-part.ts';
 import { StanzaError } from './stanza-error.ts';
+import { addressOf, fits, nodeOf } from './subscriptions.ts';
 
 export type Target =
   | { readonly kind: 'domain' }
@@ -111,9 +111,9 @@ export function senderAddress(
   exchange: string,
   routingKey: string,
 ): string {
-  const bindings = directory.bindingsTo(queue).filter(({ source }) => source === exchange);
+  const bindings = directory.bindingsTo(queue).filter((one) => one.source === exchange && nodeOf(one) === undefined);
   const contacts = bindings.flatMap((binding) => {
-    const jid = tryParseJid(String(binding.arguments?.[ADDRESS_ARGUMENT] ?? ''));
+    const jid = addressOf(binding);
     return jid === undefined ? [] : [{ jid, key: binding.bindingKey }];
   });
   const isPlain = contacts.some(({ jid }) => !jid.local.includes('+')) || contacts.length < bindings.length;
@@ -127,19 +127,4 @@ export function senderAddress(
       : `${formatJid({ ...plain, resource: '' })}${resourceOf(routingKey)}`;
   }
   return `${formatJid({ ...contact.jid, resource: '' })}${resourceOf(routingKey)}`;
-}
-
-/** Would a topic exchange route this key to that binding? Only to choose among a reader's own contacts. */
-function fits(bindingKey: string, routingKey: string): boolean {
-  const words = routingKey.split('.');
-  let reached = new Set([0]);
-  for (const pattern of bindingKey.split('.')) {
-    const next = new Set<number>();
-    for (const at of reached) {
-      if (pattern === '#') for (let to = at; to <= words.length; to += 1) next.add(to);
-      else if (at < words.length && (pattern === '*' || pattern === words[at])) next.add(at + 1);
-    }
-    reached = next;
-  }
-  return reached.has(words.length);
 }

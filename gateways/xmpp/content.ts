@@ -8,7 +8,7 @@
  *   <delay xmlns='urn:xmpp:delay' stamp='…'/>                     if it waited
  *   <amqp xmlns='urn:warren:amqp:0' exchange='logs' routing-key='app.login' content-type='…' …>
  *     <header name='n' type='int'>1</header>…
- *     <body encoding='base64'>…</body>                            if it is not text
+ *     <body encoding='base64'>…</body>                            if it is not text; without the attribute: text
  *   </amqp>
  * </message>
  * ```
@@ -59,8 +59,8 @@ const TEXT_ATTRIBUTES = {
 
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** The body as text; undefined when it is none that XML can carry. */
-function textOf({ body, properties }: Message): string | undefined {
+/** The body of a message as text; undefined when it is none that XML can carry. */
+export function textOf({ body, properties }: Message): string | undefined {
   const { contentEncoding = 'utf-8' } = properties;
   if (!/^(utf-?8|7bit|8bit|identity|)$/i.test(contentEncoding)) return undefined;
   try {
@@ -90,10 +90,15 @@ export function stanzaOf(message: Message, { from, to, redelivered }: DeliveryAd
     CLIENT,
     { from, to, type: 'chat', id: id !== undefined && isXmlText(id) && id !== '' ? id : undefined },
     typeof subject === 'string' ? element('subject', CLIENT, {}, subject) : undefined,
-    element('body', CLIENT, {}, text ?? describe(message)),
+    bodyElement(message, text),
     thread !== undefined && isXmlText(thread) ? element('thread', CLIENT, {}, thread) : undefined,
-    amqpElement(message, redelivered, text === undefined ? message.body : undefined),
+    amqpElement(message, redelivered, text === undefined ? octetsElement(message) : undefined),
   );
+}
+
+/** What a person reads: the text, or a word about what is no text. */
+export function bodyElement({ properties, bodyBytes }: Message, text: string | undefined): Element {
+  return element('body', CLIENT, {}, text ?? `[${properties.contentType ?? 'binary'}, ${bodyBytes} octets]`);
 }
 
 /** What stands in for a message that is larger than a stanza may be: everything but its body. */
@@ -116,11 +121,8 @@ export function noticeOf(message: Message, { from, to, redelivered }: DeliveryAd
   );
 }
 
-function describe({ properties, bodyBytes }: Message): string {
-  return `[${properties.contentType ?? 'binary'}, ${bodyBytes} octets]`;
-}
-
-function amqpElement(message: Message, redelivered: boolean, octets: Uint8Array | undefined): Element {
+/** All that AMQP knows of a message, and `body`, if that is to be said here. */
+export function amqpElement(message: Message, redelivered: boolean, body: Element | undefined): Element {
   const { exchange, routingKey, properties } = message;
   const attributes: Record<string, string | undefined> = {
     exchange,
@@ -132,9 +134,13 @@ function amqpElement(message: Message, redelivered: boolean, octets: Uint8Array 
   attributes['delivery-mode'] = deliveryMode?.toString();
   attributes.priority = priority?.toString();
   attributes.timestamp = timestamp?.toString();
-  const body = octets && element('body', AMQP, { encoding: 'base64' }, Buffer.from(octets).toString('base64'));
   const { [ARRIVAL_HEADER]: _, ...published } = headers;
   return element('amqp', AMQP, attributes, ...headerElements(published), body);
+}
+
+/** The body of a message inside `<amqp>`, as octets. */
+export function octetsElement({ body }: Message): Element {
+  return element('body', AMQP, { encoding: 'base64' }, Buffer.from(body).toString('base64'));
 }
 
 function flag(value: boolean): string | undefined {
@@ -184,10 +190,17 @@ export function messageOf(
     userId,
     ...(Object.keys(headers).length > 0 && { headers }),
   };
-  const body = encoded === undefined ? (text ?? '') : new Uint8Array(readBase64(encoded.text));
+  const body = encoded === undefined ? (text ?? '') : readBody(encoded);
   for (const name of Object.values(TEXT_ATTRIBUTES)) checkShort(name, properties[name]);
   checkShort('the routing key', routingKey);
   return createMessage({ exchange, routingKey, body, properties: properties as MessageProperties });
+}
+
+/** Octets as base64, if it says so, or text. */
+function readBody({ attributes: { encoding }, text }: Element): Uint8Array | string {
+  if (encoding === undefined) return text;
+  if (encoding !== 'base64') throw new StanzaError('bad-request', `no encoding "${encoding}" of a body here`);
+  return new Uint8Array(readBase64(text));
 }
 
 function readProperties(amqp: Element): Record<string, unknown> {

@@ -17,7 +17,8 @@ export interface DirectoryListener {
 
 export class Directory {
   readonly vhost: string;
-  readonly #names = new Set<string>();
+  /** Names of exchanges, with their types. */
+  readonly #types = new Map<string, string>();
   readonly #byFold = new Map<string, Set<string>>();
   /** Bindings from exchanges to queues, by exchange and by queue. */
   readonly #bySource = new Map<string, Map<string, BindingSpec>>();
@@ -35,7 +36,7 @@ export class Directory {
   async load(broker: Broker): Promise<boolean> {
     try {
       const { exchanges, bindings } = await broker.snapshot(this.vhost);
-      for (const { name } of exchanges) if (name !== '') this.#addExchange(name);
+      for (const { name, type } of exchanges) if (name !== '') this.#addExchange(name, type);
       for (const binding of bindings) this.#addBinding(binding);
       return true;
     } catch (error) {
@@ -54,7 +55,7 @@ export class Directory {
     if (!('vhost' in event) || event.vhost !== this.vhost) return;
     switch (event.type) {
       case 'exchange-declared':
-        this.#addExchange(event.exchange);
+        this.#addExchange(event.exchange, event.exchangeType);
         break;
       case 'exchange-deleted':
         this.#removeExchange(event.exchange);
@@ -73,16 +74,21 @@ export class Directory {
 
   /** Names of all exchanges but the default one. */
   exchanges(): readonly string[] {
-    return [...this.#names].sort();
+    return [...this.#types.keys()].sort();
   }
 
   has(exchange: string): boolean {
-    return this.#names.has(exchange);
+    return this.#types.has(exchange);
+  }
+
+  /** The type of an exchange that is there. */
+  typeOf(exchange: string): string | undefined {
+    return this.#types.get(exchange);
   }
 
   /** The exchanges that a name in an address may mean: none, one, or several that differ by case only. */
   meant({ text, exact }: SpelledName): readonly string[] {
-    if (exact) return this.#names.has(text) ? [text] : [];
+    if (exact) return this.#types.has(text) ? [text] : [];
     return [...(this.#byFold.get(fold(text)) ?? [])].sort();
   }
 
@@ -112,8 +118,8 @@ export class Directory {
     });
   }
 
-  #addExchange(name: string): void {
-    this.#names.add(name);
+  #addExchange(name: string, type: string): void {
+    this.#types.set(name, type);
     const folded = fold(name);
     const same = this.#byFold.get(folded);
     if (same === undefined) this.#byFold.set(folded, new Set([name]));
@@ -121,7 +127,7 @@ export class Directory {
   }
 
   #removeExchange(name: string): void {
-    this.#names.delete(name);
+    this.#types.delete(name);
     const folded = fold(name);
     const same = this.#byFold.get(folded);
     same?.delete(name);

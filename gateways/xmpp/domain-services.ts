@@ -2,11 +2,11 @@
 import { exchangeAddress, exchangeOf } from './addresses.ts';
 import { answerLine } from './bot.ts';
 import { commandItems, commandTitle, serveCommand } from './commands.ts';
-import type { Element } from './element.ts';
+import { type Element, element } from './element.ts';
 import type { DomainServices } from './exchange-domain.ts';
 import type { Jid } from './jid.ts';
 import { COMMANDS, DATA_FORM, PUBSUB, PUBSUB_OWNER } from './namespaces.ts';
-import { PUBSUB_FEATURES, servePubsub } from './pubsub.ts';
+import { findNode, PUBSUB_FEATURES, servePubsub } from './pubsub.ts';
 import { infoNode, infoReply, itemsNode, itemsReply, serveInfo } from './server-info.ts';
 import { StanzaError } from './stanza-error.ts';
 import type { VerbContext } from './verbs.ts';
@@ -60,20 +60,44 @@ export class ExchangeServices implements DomainServices {
       const identity = { category: 'automation', type: 'command-node', name: title };
       return infoReply(iq, [identity], [COMMANDS, DATA_FORM]);
     }
-    return infoReply(iq, [{ category: 'pubsub', type: 'leaf' }], await this.#exchangeFeatures(node, [PUBSUB]));
+    return this.#nodeInfo(iq, node);
+  }
+
+  /** Of an exchange as a node of publish-subscribe [XEP-0060 §5.3, §5.4]. */
+  async #nodeInfo(iq: Element, node: string): Promise<Element> {
+    const { directory } = this.#context;
+    const found = findNode(node, (name) => directory.has(name));
+    if (found === undefined) throw new StanzaError('item-not-found', `no node '${node}'`);
+    const { exchange, key } = found;
+    const bindings = directory.bindingsOf(exchange).filter(({ bindingKey }) => key === '' || bindingKey === key);
+    const fields = {
+      'pubsub#title': exchange,
+      'pubsub#access_model': 'whitelist',
+      'pubsub#publish_model': 'publishers',
+      'pubsub#num_subscribers': String(new Set(bindings.map(({ destination }) => destination)).size),
+    };
+    return infoReply(
+      iq,
+      [{ category: 'pubsub', type: 'leaf', name: exchange }],
+      await this.#exchangeFeatures(exchange, [PUBSUB]),
+      resultForm(`${PUBSUB}#meta-data`, fields),
+    );
   }
 
   #items(iq: Element, node: string): Element {
     const { directory, domain } = this.#context;
     if (node === COMMANDS) return itemsReply(iq, commandItems(domain));
     if (node !== '') {
-      if (directory.has(node) || commandTitle(node) !== undefined) return itemsReply(iq, []);
+      const isNode = findNode(node, (name) => directory.has(name)) !== undefined;
+      if (isNode || commandTitle(node) !== undefined) return itemsReply(iq, []);
       throw new StanzaError('item-not-found');
     }
-    return itemsReply(
-      iq,
-      directory.exchanges().map((name) => ({ jid: exchangeAddress(directory, domain, name), name })),
-    );
+    const names = directory.exchanges();
+    return itemsReply(iq, [
+      // As contacts, and as nodes.
+      ...names.map((name) => ({ jid: exchangeAddress(directory, domain, name), name })),
+      ...names.map((name) => ({ jid: domain, node: name, name })),
+    ]);
   }
 
   async #onExchangeIq(iq: Element, to: Jid): Promise<Element | undefined> {
@@ -95,4 +119,12 @@ export class ExchangeServices implements DomainServices {
     if (found === undefined) throw new StanzaError('item-not-found', `no exchange '${exchange}'`);
     return [EXCHANGE_FEATURE, `${EXCHANGE_FEATURE}-${found.type}`, ...more];
   }
+}
+
+/** What is so, as a form [XEP-0004, XEP-0068]. */
+function resultForm(type: string, fields: { readonly [name: string]: string }): Element {
+  const field = (name: string, value: string, kind?: string): Element =>
+    element('field', DATA_FORM, { var: name, type: kind }, element('value', DATA_FORM, {}, value));
+  const rest = Object.entries(fields).map(([name, value]) => field(name, value));
+  return element('x', DATA_FORM, { type: 'result' }, field('FORM_TYPE', type, 'hidden'), ...rest);
 }

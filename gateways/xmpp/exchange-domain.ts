@@ -17,12 +17,14 @@ import { contactAddress, exchangeOf, presenceAddress, queueOf, targetOf } from '
 import { messageOf } from './content.ts';
 import type { Directory } from './directory.ts';
 import { type Element, element } from './element.ts';
-import { ADDRESS_ARGUMENT, type Inbox } from './inbox.ts';
+import type { Inbox } from './inbox.ts';
 import type { Inboxes } from './inboxes.ts';
 import { bareText, formatJid, type Jid, tryParseJid } from './jid.ts';
+import { goneElement } from './node-events.ts';
 import { presenceElement, priorityOf } from './presence.ts';
 import { errorReply, StanzaError, stanzaErrorOf } from './stanza-error.ts';
 import type { JidOwner, StanzaRouter } from './stanza-router.ts';
+import { addressOf, isSame, nodeOf } from './subscriptions.ts';
 
 /** What answers iqs and the messages to the domain itself. */
 export interface DomainServices {
@@ -142,7 +144,7 @@ export class ExchangeDomain implements JidOwner {
     const known = this.#known(to);
     if (known === undefined) return false;
     const { exchange, bindingKey } = known;
-    return this.#directory.bindingsTo(user).some((one) => one.source === exchange && one.bindingKey === bindingKey);
+    return this.#directory.bindingsTo(user).some((one) => isSame(one, { exchange, bindingKey }));
   }
 
   /** The exchange that an address means, if there is just one. */
@@ -179,7 +181,7 @@ export class ExchangeDomain implements JidOwner {
       if (target.kind === 'queue') await this.#requireQueue(target.queue, user);
       if (target.kind === 'exchange') {
         const { exchange, bindingKey } = target;
-        await this.#options.inboxes.get(this.#directory, user).follow(exchange, bindingKey, contact);
+        await this.#options.inboxes.get(this.#directory, user).follow({ exchange, bindingKey, address: contact });
       }
       this.#send('subscribed', contact, user);
       this.#greet(contact, user);
@@ -218,7 +220,8 @@ export class ExchangeDomain implements JidOwner {
       const exchange = this.#known(to);
       if (exchange === undefined) return false;
       // In turn: the binding may be on its way.
-      return (await this.#inbox(user)?.unfollow(exchange.exchange, exchange.bindingKey)) ?? false;
+      const { exchange: source, bindingKey } = exchange;
+      return (await this.#inbox(user)?.unfollow({ exchange: source, bindingKey })) ?? false;
     };
     unfollow().then(
       (done) => {
@@ -237,22 +240,40 @@ export class ExchangeDomain implements JidOwner {
   /** A binding has gone, by whatever door. */
   #onUnbound(binding: BindingSpec): void {
     const { source, destination: user, bindingKey } = binding;
-    const jid = tryParseJid(user);
-    if (jid === undefined || jid.local === '' || jid.resource !== '' || !this.#options.serves(user)) return;
-    const known = tryParseJid(String(binding.arguments?.[ADDRESS_ARGUMENT] ?? ''));
+    const node = nodeOf(binding);
+    if (!this.#isUser(user)) return;
+    const known = addressOf(binding);
     if (known !== undefined && known.domain !== this.domain) return;
     // The same may be bound still, with other arguments.
-    const same = this.#directory.bindingsTo(user).some((one) => one.source === source && one.bindingKey === bindingKey);
-    if (same) return;
-    const contact = known ? formatJid(known) : contactAddress(this.#directory, this.domain, source, bindingKey);
+    if (this.#directory.bindingsTo(user).some((one) => isSame(one, { exchange: source, bindingKey, node }))) return;
     const inbox = this.#options.inboxes.find(this.#directory.vhost, user);
     // He has changed his mind meanwhile: what he is told last is what becomes of that.
-    if (inbox?.isAboutToFollow(source, bindingKey)) return;
-    inbox?.forgetKnower(contact);
-    this.#send('unsubscribed', contact, user);
-    this.#send('unsubscribe', contact, user);
+    if (inbox?.isAboutToFollow(binding)) return;
+    if (node === undefined) {
+      const contact = this.#contactOf(binding);
+      inbox?.forgetKnower(contact);
+      this.#send('unsubscribed', contact, user);
+      this.#send('unsubscribe', contact, user);
+    } else if (!inbox?.isGivingUp(binding)) {
+      // Whoever has asked for it has had his answer.
+      void this.#options.router.route(goneElement(this.domain, user, node, this.#directory.has(source)));
+    }
     // Only a queue that this door has made for him.
     if (known !== undefined && this.#directory.bindingsTo(user).length === 0) this.#tidy(user);
+  }
+
+  /** Is this queue the inbox of somebody whom this domain serves? */
+  #isUser(queue: string): boolean {
+    const jid = tryParseJid(queue);
+    return jid !== undefined && jid.local !== '' && jid.resource === '' && this.#options.serves(queue);
+  }
+
+  /** The address of the contact that a binding is. */
+  #contactOf(binding: BindingSpec): string {
+    const known = addressOf(binding);
+    return known === undefined
+      ? contactAddress(this.#directory, this.domain, binding.source, binding.bindingKey)
+      : formatJid(known);
   }
 
   #tidy(user: string): void {
@@ -268,12 +289,14 @@ export class ExchangeDomain implements JidOwner {
   /** Tells everybody who follows something here that it is there, and asks whether he is. */
   greetAll(): void {
     for (const user of this.#directory.boundQueues()) {
-      const jid = tryParseJid(user);
-      if (jid === undefined || jid.local === '' || jid.resource !== '' || !this.#options.serves(user)) continue;
-      for (const { source, bindingKey, arguments: args } of this.#directory.bindingsTo(user)) {
-        const known = tryParseJid(String(args?.[ADDRESS_ARGUMENT] ?? ''));
-        if (known !== undefined && known.domain !== this.domain) continue;
-        const contact = known ? formatJid(known) : contactAddress(this.#directory, this.domain, source, bindingKey);
+      if (!this.#isUser(user)) continue;
+      const bindings = this.#directory.bindingsTo(user).filter((one) => {
+        const known = addressOf(one);
+        return known === undefined || known.domain === this.domain;
+      });
+      if (bindings.some((one) => nodeOf(one) !== undefined)) this.#send('probe', this.domain, user);
+      for (const binding of bindings.filter((one) => nodeOf(one) === undefined)) {
+        const contact = this.#contactOf(binding);
         this.#send('probe', contact, user);
         this.#greet(contact, user);
       }

@@ -18,15 +18,13 @@ import {
   type Principal,
 } from '../../broker/port.ts';
 import type { Log } from '../log.ts';
-import { Confirms } from './confirms.ts';
 import type { Directory } from './directory.ts';
 import { tryParseJid } from './jid.ts';
 import { Pace } from './pace.ts';
+import { Publisher } from './publisher.ts';
 import { Resources } from './resources.ts';
 import type { Settlement } from './stanza-router.ts';
-
-/** In the arguments of a binding, the address to which its owner subscribed. The matchers take no notice of it. */
-export const ADDRESS_ARGUMENT = 'x-jid';
+import { argumentsOf, isSame, type Subscription } from './subscriptions.ts';
 
 /** What may become of a delivery. */
 export interface DeliverySettlement extends Settlement {
@@ -60,13 +58,13 @@ export class Inbox implements ConsumerEvents {
   readonly #resources = new Resources();
   #connection: Connection | undefined;
   #channel: Channel | undefined;
-  #publishing: Channel | undefined;
-  #confirms = new Confirms();
+  #publisher: Publisher | undefined;
   #consumerTag: string | undefined;
   /** Further queues that he takes from, with the tags of their consumers. */
   readonly #taps = new Map<string, string | undefined>();
-  /** Bindings that are on their way. */
-  readonly #wanted = new Set<{ readonly exchange: string; readonly bindingKey: string }>();
+  /** Bindings that are being made, and taken away, at its owner's wish. */
+  readonly #wanted = new Set<Subscription>();
+  readonly #unwanted = new Set<Omit<Subscription, 'address'>>();
   #pace: Pace | undefined;
   #tail: Promise<unknown> = Promise.resolve();
   #pending = 0;
@@ -171,50 +169,63 @@ export class Inbox implements ConsumerEvents {
     }
   }
 
-  /** Binds the queue, which is declared if need be. `address`: to what he subscribed. Rejects with BrokerError. */
-  async follow(exchange: string, bindingKey: string, address: string): Promise<void> {
-    const wanted = { exchange, bindingKey };
+  /** Binds the queue, which is declared if need be. Rejects with BrokerError. */
+  async follow(wanted: Subscription): Promise<void> {
     this.#wanted.add(wanted);
     try {
-      await this.#follow(exchange, bindingKey, address);
+      await this.#inTurn(() => this.#follow(wanted));
     } finally {
       this.#wanted.delete(wanted);
     }
   }
 
   /** Is such a binding being made? */
-  isAboutToFollow(exchange: string, bindingKey: string): boolean {
-    return [...this.#wanted].some((one) => one.exchange === exchange && one.bindingKey === bindingKey);
+  isAboutToFollow(binding: BindingSpec): boolean {
+    return [...this.#wanted].some((one) => isSame(binding, one));
   }
 
-  #follow(exchange: string, bindingKey: string, address: string): Promise<void> {
-    return this.#inTurn(async () => {
-      const channel = await this.#open();
-      const isNew = await this.#declare(channel);
-      const binding = this.#binding(exchange, bindingKey, address);
-      try {
-        await channel.bind(binding);
-      } catch (error) {
-        if (isNew) await channel.deleteQueue(this.queue, { ifEmpty: true, ifUnused: true });
-        throw error;
-      }
-      if (this.best !== undefined && this.#consumerTag === undefined) await this.#consume();
-    });
+  async #follow(wanted: Subscription): Promise<void> {
+    const channel = await this.#open();
+    const isNew = await this.#declare(channel);
+    try {
+      await channel.bind({
+        source: wanted.exchange,
+        destination: this.queue,
+        destinationKind: 'queue',
+        bindingKey: wanted.bindingKey,
+        arguments: argumentsOf(wanted),
+      });
+    } catch (error) {
+      if (isNew) await channel.deleteQueue(this.queue, { ifEmpty: true, ifUnused: true });
+      throw error;
+    }
+    if (this.best !== undefined && this.#consumerTag === undefined) await this.#consume();
   }
 
-  /** Takes the bindings with that key away, and the queue with the last of all. False: there was none. */
-  unfollow(exchange: string, bindingKey: string): Promise<boolean> {
-    return this.#inTurn(async () => {
-      const bindings = this.#host.directory
-        .bindingsTo(this.queue)
-        .filter((one) => one.source === exchange && one.bindingKey === bindingKey);
-      if (bindings.length === 0) return false;
-      const channel = await this.#open();
-      for (const binding of bindings) await channel.unbind(binding);
-      // Whoever unsubscribes does not want what waits; chats that wait are another matter.
-      await this.#deleteIfUnused(!this.#host.keepsMessages);
-      return true;
-    });
+  /** Takes the bindings that are this away, and the queue with the last of all. False: there was none. */
+  async unfollow(unwanted: Omit<Subscription, 'address'>): Promise<boolean> {
+    this.#unwanted.add(unwanted);
+    try {
+      return await this.#inTurn(() => this.#unfollow(unwanted));
+    } finally {
+      // Whoever is told of the change asks in a later turn.
+      setImmediate(() => this.#unwanted.delete(unwanted));
+    }
+  }
+
+  /** Is such a binding being taken away at its owner's wish, or has it just been? */
+  isGivingUp(binding: BindingSpec): boolean {
+    return [...this.#unwanted].some((one) => isSame(binding, one));
+  }
+
+  async #unfollow(unwanted: Omit<Subscription, 'address'>): Promise<boolean> {
+    const bindings = this.#host.directory.bindingsTo(this.queue).filter((one) => isSame(one, unwanted));
+    if (bindings.length === 0) return false;
+    const channel = await this.#open();
+    for (const binding of bindings) await channel.unbind(binding);
+    // Whoever unsubscribes does not want what waits; chats that wait are another matter.
+    await this.#deleteIfUnused(!this.#host.keepsMessages);
+    return true;
   }
 
   /** After a binding was taken away by somebody else: an empty queue goes with the last. Rejects with BrokerError. */
@@ -251,16 +262,6 @@ export class Inbox implements ConsumerEvents {
     return true;
   }
 
-  #binding(exchange: string, bindingKey: string, address: string): BindingSpec {
-    return {
-      source: exchange,
-      destination: this.queue,
-      destinationKind: 'queue',
-      bindingKey,
-      arguments: { [ADDRESS_ARGUMENT]: address },
-    };
-  }
-
   /**
    * Publishes what `make` makes for the broker's user that its owner is; resolves when the broker has taken
    * responsibility. Rejects with BrokerError and with what `make` throws.
@@ -268,9 +269,10 @@ export class Inbox implements ConsumerEvents {
   async publish(make: (username: string) => Message): Promise<void> {
     // In an object, so that whoever is next in turn does not wait for the confirm.
     const { accepted } = await this.#inTurn(async () => {
-      const channel = await this.#publisher();
-      const message = make(this.#require().principal.username);
-      return { accepted: this.#confirms.after(() => channel.publish(message)) };
+      await this.#open();
+      const connection = this.#require();
+      this.#publisher ??= await Publisher.open(connection);
+      return { accepted: this.#publisher.publish(make(connection.principal.username)) };
     });
     if (!(await accepted)) throw new BrokerError('resource-error', 'a queue has no room for it');
     this.#rest();
@@ -295,19 +297,6 @@ export class Inbox implements ConsumerEvents {
   /** A channel for control verbs with its owner's rights; they wait for one another. Rejects with BrokerError. */
   act<Result>(verb: (channel: Channel) => Promise<Result>): Promise<Result> {
     return this.#inTurn(async () => verb(await this.#open()));
-  }
-
-  async #publisher(): Promise<Channel> {
-    await this.#open();
-    if (this.#publishing === undefined) {
-      const confirms = new Confirms();
-      this.#confirms = confirms;
-      this.#publishing = this.#require().openChannel({
-        onConfirm: (sequence, multiple, accepted) => confirms.onConfirm(sequence, multiple, accepted),
-      });
-      await this.#publishing.confirmSelect();
-    }
-    return this.#publishing;
   }
 
   #require(): Connection {
@@ -338,12 +327,12 @@ export class Inbox implements ConsumerEvents {
   #forget(): void {
     this.#connection = undefined;
     this.#channel = undefined;
-    this.#publishing = undefined;
+    this.#publisher?.abandon();
+    this.#publisher = undefined;
     this.#consumerTag = undefined;
     for (const queue of this.#taps.keys()) this.#taps.set(queue, undefined);
     this.#pace?.end();
     this.#pace = undefined;
-    this.#confirms.abandon();
   }
 
   // ---- deliveries
@@ -405,9 +394,8 @@ export class Inbox implements ConsumerEvents {
   }
 
   get idle(): boolean {
-    return (
-      this.#pending === 0 && (this.#pace?.unsettled ?? 0) === 0 && this.#resources.empty && !this.#confirms.outstanding
-    );
+    const isPublishing = this.#publisher?.outstanding ?? false;
+    return this.#pending === 0 && (this.#pace?.unsettled ?? 0) === 0 && this.#resources.empty && !isPublishing;
   }
 
   #rest(): void {

@@ -6,12 +6,14 @@ import { queueAddress, senderAddress } from './addresses.ts';
 import { noticeOf, sentAtMs, stanzaOf } from './content.ts';
 import { delayElement } from './delay.ts';
 import type { Directory } from './directory.ts';
-import { isLarger } from './element.ts';
+import { type Element, isLarger } from './element.ts';
 import { type DeliverySettlement, Inbox } from './inbox.ts';
 import { bareText, parseJid } from './jid.ts';
 import { keptStanza, STANZA_TYPE } from './kept-stanza.ts';
+import { eventOf } from './node-events.ts';
 import { presenceElement } from './presence.ts';
-import type { StanzaRouter } from './stanza-router.ts';
+import type { Settlement, StanzaRouter } from './stanza-router.ts';
+import { audienceOf } from './subscriptions.ts';
 
 export interface InboxesOptions {
   readonly broker: Broker;
@@ -30,6 +32,18 @@ export interface InboxesOptions {
   domainFor(vhost: string, bare: string): string;
   /** The broker has ended the connection of somebody in no domain but ours. */
   onClosed(bare: string, error: BrokerError): void;
+}
+
+/** For what is said beside a stanza that is settled. */
+const NOBODY: Settlement = { delivered() {}, returned() {} };
+
+/** Something out of a queue for somebody. */
+interface Delivery {
+  readonly message: Message;
+  readonly to: string;
+  readonly redelivered: boolean;
+  readonly settlement: DeliverySettlement;
+  readonly queue: string;
 }
 
 export class Inboxes {
@@ -84,23 +98,18 @@ export class Inboxes {
     return inbox;
   }
 
+  /** Whether he is there is known only when he lets us know: a user of another server. */
+  asksForPresence(bare: string): boolean {
+    return parseJid(bare).domain !== this.#options.userDomain;
+  }
+
   async close(): Promise<void> {
     await Promise.all(Array.from(this.#inboxes.values(), (inbox) => inbox.close()));
     this.#inboxes.clear();
   }
 
-  #onMessage(
-    directory: Directory,
-    bare: string,
-    delivery: {
-      readonly message: Message;
-      readonly to: string;
-      readonly redelivered: boolean;
-      readonly settlement: DeliverySettlement;
-      readonly queue: string;
-    },
-  ): void {
-    const { message, to, redelivered, settlement, queue } = delivery;
+  #onMessage(directory: Directory, bare: string, delivery: Delivery): void {
+    const { message, to, redelivered, settlement } = delivery;
     const { router, stanzaBytesMax } = this.#options;
     const kept = this.#kept(message);
     const domain = this.#options.domainFor(directory.vhost, bare);
@@ -111,18 +120,44 @@ export class Inboxes {
       void router.route(kept.with({ to }).plus(...delays), settlement);
       return;
     }
-    const from =
-      message.exchange === '' || queue !== bare
-        ? queueAddress(domain, queue)
-        : senderAddress(directory, domain, bare, message.exchange, message.routingKey);
-    const address = { from, to, redelivered };
-    const stanza = message.bodyBytes > stanzaBytesMax ? undefined : stanzaOf(message, address).plus(...delays);
-    if (stanza === undefined || isLarger(stanza, stanzaBytesMax)) {
-      void router.route(noticeOf(message, address));
-      settlement.refused();
-      return;
+    const whole = (stanza: Element): Element | undefined => {
+      const made = stanza.plus(...delays);
+      return isLarger(made, stanzaBytesMax) ? undefined : made;
+    };
+    const stanzas: Element[] = [];
+    let isRefused = true;
+    for (const { from, node } of this.#senders(directory, bare, delivery)) {
+      const address = { from, to, redelivered };
+      let stanza: Element | undefined;
+      if (message.bodyBytes <= stanzaBytesMax) {
+        stanza = node === undefined ? whole(stanzaOf(message, address)) : whole(eventOf(message, address, node, true));
+        // The body says again what is in the item: rather without.
+        if (node !== undefined) stanza ??= whole(eventOf(message, address, node, false));
+      }
+      isRefused &&= stanza === undefined;
+      stanzas.push(stanza ?? noticeOf(message, address));
     }
-    void router.route(stanza, settlement);
+    // The last settles for all: what is before it has been taken when it has.
+    const last = stanzas.pop();
+    for (const stanza of stanzas) void router.route(stanza, NOBODY);
+    if (last !== undefined) void router.route(last, isRefused ? undefined : settlement);
+    if (isRefused) settlement.refused();
+  }
+
+  /** As whose message, or as an item of which node, a delivery is to be said: once for each. */
+  #senders(
+    directory: Directory,
+    bare: string,
+    { message, queue }: Delivery,
+  ): { readonly from: string; readonly node?: string }[] {
+    const { exchange, routingKey } = message;
+    const domain = this.#options.domainFor(directory.vhost, bare);
+    if (exchange === '' || queue !== bare) return [{ from: queueAddress(domain, queue) }];
+    const typeOf = (name: string): string | undefined => directory.typeOf(name);
+    const { nodes, isChat } = audienceOf(directory.bindingsTo(bare), typeOf, exchange, routingKey);
+    const senders: { readonly from: string; readonly node?: string }[] = nodes.map((node) => ({ from: domain, node }));
+    if (isChat) senders.push({ from: senderAddress(directory, domain, bare, exchange, routingKey) });
+    return senders;
   }
 
   /** A stanza between users that waited here, if its sender is who it says: the broker vouches for the name. */

@@ -26,6 +26,7 @@ export const COMMANDS = 'http://jabber.org/protocol/commands';
 /** [XEP-0060] */
 export const PUBSUB = 'http://jabber.org/protocol/pubsub';
 export const PUBSUB_OWNER = 'http://jabber.org/protocol/pubsub#owner';
+export const PUBSUB_EVENT = 'http://jabber.org/protocol/pubsub#event';
 export const PUBSUB_ERRORS = 'http://jabber.org/protocol/pubsub#errors';
 /** [XEP-0092] */
 export const VERSION = 'jabber:iq:version';

@@ -205,12 +205,13 @@ function attributesOf(tag: SaxesTagNS): Attributes {
   return attributes;
 }
 
-/** The one element that `text` is; for WebSocket messages and stored stanzas. Throws StreamError. */
+/** The one element that `text` is; for stored stanzas and bodies of messages. Throws StreamError. */
 export function parseElement(text: string, limits: StreamLimits): Element {
   let found: Element | undefined;
   const parser = new StreamParser(limits, {
     onStreamOpen() {},
     onElement(element) {
+      if (found !== undefined) throw new StreamError('bad-format', 'more than one element');
       found = element;
     },
     onStreamClose() {},

@@ -183,59 +183,6 @@ describe('ad-hoc commands', () => {
   });
 });
 
-describe('publish-subscribe', () => {
-  const PUBSUB = "xmlns='http://jabber.org/protocol/pubsub'";
-
-  it('creates, subscribes, publishes, lists, unsubscribes, deletes', async () => {
-    raw.say('<presence/>');
-    expect(await ask(`<pubsub ${PUBSUB}><create node='blog'/></pubsub>`, undefined, 'set')).toContain('type="result"');
-    expect(await ask(`<pubsub ${PUBSUB}><create node='blog'/></pubsub>`, undefined, 'set')).toContain('<conflict');
-    const subscribed = await ask(
-      `<pubsub ${PUBSUB}><subscribe node='blog' jid='guest@localhost'/></pubsub>`,
-      undefined,
-      'set',
-    );
-    expect(subscribed).toContain('<subscription node="blog" jid="guest@localhost" subscription="subscribed"/>');
-    const answer = await ask(
-      `<pubsub ${PUBSUB}><publish node='blog'><item id='i1'><entry xmlns='http://www.w3.org/2005/Atom'><title>T</title></entry></item></publish></pubsub>`,
-      undefined,
-      'set',
-    );
-    // It may have come before the answer.
-    const message = answer.includes('</message>') ? answer : await raw.until('</message>');
-    expect(message).toContain('id="i1"');
-    expect(message).toContain('&lt;entry xmlns="http://www.w3.org/2005/Atom"&gt;&lt;title&gt;T');
-    expect(message).toContain('content-type="application/xml"');
-    expect(await ask(`<pubsub ${PUBSUB}><subscriptions/></pubsub>`)).toContain('<subscription node="blog"');
-    expect(
-      await ask(`<pubsub ${PUBSUB}><unsubscribe node='blog' jid='guest@localhost'/></pubsub>`, undefined, 'set'),
-    ).toContain('type="result"');
-    expect(
-      await ask(`<pubsub ${PUBSUB}><unsubscribe node='blog' jid='guest@localhost'/></pubsub>`, undefined, 'set'),
-    ).toContain('not-subscribed');
-    expect(
-      await ask(
-        `<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><delete node='blog'/></pubsub>`,
-        undefined,
-        'set',
-      ),
-    ).toContain('type="result"');
-    expect(
-      await ask(
-        `<pubsub ${PUBSUB}><publish node='blog'><item><a xmlns='x'/></item></publish></pubsub>`,
-        undefined,
-        'set',
-      ),
-    ).toContain('item-not-found');
-  });
-
-  it('subscribes nobody else', async () => {
-    expect(
-      await ask(`<pubsub ${PUBSUB}><subscribe node='amq.fanout' jid='anna@localhost'/></pubsub>`, undefined, 'set'),
-    ).toContain('invalid-jid');
-  });
-});
-
 describe('an owner of an address', () => {
   it('gets its stanzas, answers, and is a contact like any other', async () => {
     const echo: JidOwner = {

@@ -7,9 +7,10 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { messagesOf, type XmppClient, type XmppElement, xml, xmppClient } from '../../gateways/xmpp/scene.ts';
 import { eventually } from '../../support/eventually.ts';
 import { WarrenProcess } from '../../support/warren-process.ts';
-import { describeWith } from '../interop/foreign-program.ts';
+import { describeWith, ForeignProgram, PYTHON } from '../interop/foreign-program.ts';
 import { COMPONENT_DOMAIN, ejabberd, prosody, SECRET, USER, type XmppServer } from './xmpp-servers.ts';
 
+const SLIXMPP = join(import.meta.dirname, 'programs/slixmpp-client.py');
 const SLOW = { timeoutMs: 30_000, everyMs: 50 };
 
 function bodies(messages: readonly XmppElement[]): (string | null)[] {
@@ -163,6 +164,13 @@ function stories(makeServer: () => Promise<XmppServer>): void {
     expect(message.properties).toMatchObject({ messageId: 'r1', userId: 'guest' });
     expect(message.properties.headers).toEqual({ 'xmpp-from': `${USER.username}@${server.domain}/desk` });
     await channel.close();
+  });
+
+  it('its user subscribes to a node with slixmpp, and gets events', async () => {
+    const address = `${USER.username}@${server.domain}`;
+    const program = new ForeignProgram(PYTHON, [SLIXMPP, String(server.clientPort), 'pubsub', address, USER.password]);
+    await program.succeeds();
+    expect(program.printed).toMatch(/^done$/m);
   });
 
   it('loses nothing across a restart of Warren', async () => {

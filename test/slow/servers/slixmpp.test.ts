@@ -10,7 +10,7 @@ describeWith('python3-slixmpp', [PYTHON, '-c', 'import slixmpp'])('slixmpp', () 
   const scene = useXmpp();
 
   it.each(['disco', 'commands', 'pubsub', 'contact'])('%s', async (scenario) => {
-    const program = new ForeignProgram(PYTHON, [PROGRAM, String(scene.port), scenario]);
+    const program = new ForeignProgram(PYTHON, [PROGRAM, String(scene.port), scenario, 'guest@localhost', 'guest']);
     await program.succeeds();
     // It has more to say about itself, on the other output.
     expect(program.printed).toMatch(/^done$/m);

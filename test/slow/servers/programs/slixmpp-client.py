@@ -1,4 +1,4 @@
-"""slixmpp: disco, ad-hoc commands with forms, publish-subscribe, contacts. argv: port, scenario."""
+"""slixmpp: disco, ad-hoc commands with forms, publish-subscribe, contacts. argv: port, scenario, address, password."""
 
 import asyncio
 import sys
@@ -6,13 +6,13 @@ import sys
 import slixmpp
 from slixmpp.exceptions import IqError
 
-PORT, SCENARIO = int(sys.argv[1]), sys.argv[2]
+PORT, SCENARIO, ADDRESS, PASSWORD = int(sys.argv[1]), *sys.argv[2:]
 DOMAIN = "broker.localhost"
 
 
 class Client(slixmpp.ClientXMPP):
     def __init__(self):
-        super().__init__("guest@localhost/slix", "guest")
+        super().__init__(f"{ADDRESS}/slix", PASSWORD)
         for plugin in ("xep_0004", "xep_0030", "xep_0050", "xep_0060", "xep_0092", "xep_0198", "xep_0199", "xep_0203"):
             self.register_plugin(plugin)
         # There is no certificate on this port.
@@ -86,12 +86,42 @@ async def commands(client):
 
 async def pubsub(client):
     service = client["xep_0060"]
+    events = asyncio.Queue()
+    for kind in ("publish", "delete"):
+        client.add_event_handler(f"pubsub_{kind}", events.put_nowait)
+    info = await client["xep_0030"].get_info(jid=DOMAIN, cached=False)
+    assert ("pubsub", "service", None, None) in info["disco_info"]["identities"], info
     await service.create_node(DOMAIN, "slix-node")
-    await service.subscribe(DOMAIN, "slix-node", bare=True)
-    await service.publish(DOMAIN, "slix-node", id="one", payload=slixmpp.xmlstream.ET.Element("{urn:test}entry"))
-    assert "entry" in await asyncio.wait_for(client.bodies.get(), 10)
-    await service.unsubscribe(DOMAIN, "slix-node", bare=True)
+    nodes = await service.get_nodes(DOMAIN)
+    assert (DOMAIN, "slix-node", "slix-node") in nodes["disco_items"]["items"], nodes
+    subscribed = await service.subscribe(DOMAIN, "slix-node", bare=True)
+    assert subscribed["pubsub"]["subscription"]["subscription"] == "subscribed", subscribed
+    listed = await service.get_subscriptions(DOMAIN)
+    assert [one["node"] for one in listed["pubsub"]["subscriptions"]] == ["slix-node"], listed
+    owned = await service.get_affiliations(DOMAIN, "slix-node")
+    assert [one["affiliation"] for one in owned["pubsub"]["affiliations"]] == ["owner"], owned
+    payload = slixmpp.xmlstream.ET.Element("{urn:test}entry")
+    published = await service.publish(DOMAIN, "slix-node", id="one", payload=payload)
+    assert published["pubsub"]["publish"]["item"]["id"] == "one", published
+    event = await asyncio.wait_for(events.get(), 10)
+    items = event["pubsub_event"]["items"]
+    assert event["from"] == DOMAIN and items["node"] == "slix-node", event
+    assert items["item"]["id"] == "one" and items["item"]["payload"].tag == "{urn:test}entry", event
+    # A chat to the exchange is an item, too.
+    client.send_message(mto=f"slix-node@{DOMAIN}", mbody="plain", mtype="chat")
+    event = await asyncio.wait_for(events.get(), 10)
+    assert event["pubsub_event"]["items"]["item"]["payload"].tag == "{urn:warren:amqp:0}amqp", event
+    assert event["body"] == "plain", event
+    try:
+        await service.get_items(DOMAIN, "slix-node")
+        raise AssertionError("items where none are kept")
+    except IqError as error:
+        assert error.condition == "feature-not-implemented", error.condition
+        assert error.iq["error"]["pubsub"]["unsupported"] == "retrieve-items", error.iq
     await service.delete_node(DOMAIN, "slix-node")
+    event = await asyncio.wait_for(events.get(), 10)
+    assert event["pubsub_event"]["delete"]["node"] == "slix-node", event
+    assert not [one for one in (await service.get_subscriptions(DOMAIN))["pubsub"]["subscriptions"]]
 
 
 async def contact(client):
