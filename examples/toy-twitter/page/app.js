@@ -10,6 +10,7 @@ const POST_CHARS_MAX = 500;
 /** Posts in a row; then one more every second. */
 const POSTS_AT_ONCE = 10;
 const POST_EVERY_MS = 1000;
+const ECHO_AFTER_MS = 1000;
 
 // ---- light and dark
 
@@ -52,6 +53,8 @@ function showKnown() {
 
 async function comeIn(name, passcode) {
   byId('sign-in-problem').textContent = '';
+  // Once at a time, however slow the network is.
+  byId('sign-in').inert = true;
   try {
     const account = await signIn(name, passcode);
     known[account.name] = account.passcode;
@@ -62,6 +65,7 @@ async function comeIn(name, passcode) {
     byId('passcode-row').hidden = error.reason !== 'taken';
     const message = error instanceof Problem ? error.message : 'Nobody answers. Is the server running?';
     byId('sign-in-problem').textContent = message;
+    byId('sign-in').inert = false;
     (error.reason === 'taken' ? byId('passcode') : byId('name')).focus();
   }
 }
@@ -77,6 +81,7 @@ function showWelcome(problem = '') {
   memory.write(sessionStorage, 'account', null);
   byId('place').hidden = true;
   byId('welcome').hidden = false;
+  byId('sign-in').inert = false;
   byId('sign-in-problem').textContent = problem;
   document.title = 'Toy Twitter';
   showKnown();
@@ -102,8 +107,8 @@ class Place {
   #drawing;
   #session;
   #allowance = { left: POSTS_AT_ONCE, at: performance.now() };
-  /** Of what is in the composer, so that it is the same post when it is sent again. */
-  #draftId = newId();
+  /** What was not sent for sure: when it is sent again, it is the same post. */
+  #draft;
 
   constructor(account) {
     this.#account = account;
@@ -114,8 +119,9 @@ class Place {
       onState: (state) => this.#showState(state),
       onInbox: (frame, taken) => this.#timeline.take(frame, taken),
       onDeed: (frame) => {
+        this.#graph.apply(frame);
         if (frame.deed === 'say') this.#drawing.pulse(frame.author);
-        else this.#graph.apply(frame);
+        this.#echo(frame);
       },
       onReady: (graph, joined) => {
         this.#graph.load(graph);
@@ -164,10 +170,22 @@ class Place {
     if (length > POST_CHARS_MAX)
       throw new Problem(`That is ${length} characters long, and ${POST_CHARS_MAX} is the most.`);
     this.#requireAllowance();
-    const id = this.#draftId;
+    if (this.#draft?.text !== said) this.#draft = { text: said, id: newId() };
+    const { id } = this.#draft;
     await this.#session.post(said, id);
-    this.#draftId = newId();
+    this.#draft = undefined;
     this.#timeline.take({ author: this.#account.name, deed: 'say', whom: '', at: Date.now(), id, text: said });
+  }
+
+  /**
+   * The inbox is one queue, and what is in it goes to one reader; this one hears what another device has got, or said, where
+   * everybody's posts pass. A little later, so that what comes from the inbox comes first, and in its order.
+   */
+  #echo(frame) {
+    const { author, deed, whom, id } = frame;
+    const { name } = this.#account;
+    const isForUs = author === name || (deed === 'say' ? this.#graph.follows(name, author) : whom === name);
+    if (id && isForUs) setTimeout(() => place === this && this.#timeline.take(frame), ECHO_AFTER_MS);
   }
 
   #requireAllowance() {
@@ -247,14 +265,17 @@ byId('composer').addEventListener('submit', async (event) => {
   if (byId('post').disabled) return;
   byId('post').disabled = true;
   byId('problem').textContent = '';
+  const text = say.value;
+  // There is room for the next one at once; what could not be sent comes back.
+  say.value = '';
   const done = await attempt(
-    () => place?.post(say.value),
+    () => place?.post(text),
     (problem) => {
       byId('problem').textContent = problem;
     },
   );
   byId('post').disabled = false;
-  if (done) say.value = '';
+  if (!done) say.value = text + say.value;
   showLength();
   say.focus();
 });

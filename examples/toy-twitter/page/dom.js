@@ -44,7 +44,7 @@ export function avatar(name) {
 /** `romeo` and, fainter, `@montague.net`. */
 export function nameOf(name) {
   const [local, domain] = name.split('@');
-  return make('span', { class: 'name' }, local, domain && make('span', { class: 'domain' }, `@${domain}`));
+  return make('bdi', { class: 'name' }, local, domain && make('span', { class: 'domain' }, `@${domain}`));
 }
 
 const TOASTS_MAX = 3;

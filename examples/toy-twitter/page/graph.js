@@ -8,6 +8,9 @@ import { byId, draw, hueOf, initialOf, make } from './dom.js';
 const DRAWN_MAX = 40;
 const SIZE = 400;
 const MARGIN = 34;
+/** Half the width of a letter below a disc, so that no name leaves the picture; and the height of the name. */
+const LABEL_CHAR = 4.2;
+const LABEL_HEIGHT = 16;
 const PULSE_MS = 900;
 /** Dots on their way at a time: a flood is no reason to stop the show. */
 const PULSES_MAX = 60;
@@ -51,11 +54,11 @@ export class GraphDrawing {
       if (!this.#nodes.has(name)) this.#nodes.set(name, this.#newNode(name, index, people.length));
     });
     this.#edgeLayer.replaceChildren();
-    this.#edges = this.#graph.edges
-      .filter(([who, whom]) => this.#nodes.has(who) && this.#nodes.has(whom))
-      .map(([who, whom]) => this.#newEdge(who, whom));
+    this.#edges = people.flatMap((who) =>
+      people.filter((whom) => this.#graph.follows(who, whom)).map((whom) => this.#newEdge(who, whom)),
+    );
     for (const [name, node] of this.#nodes) {
-      node.radius = 15 + Math.min(9, 2.5 * Math.sqrt(this.#graph.followers(name).length));
+      node.radius = 15 + Math.min(9, 2.5 * Math.sqrt(this.#graph.followersCount(name)));
       node.disc.setAttribute('r', node.radius);
       node.label.setAttribute('y', node.radius + 13);
     }
@@ -64,10 +67,10 @@ export class GraphDrawing {
   }
 
   #chosen() {
-    const degree = (name) => this.#graph.followers(name).length + this.#graph.following(name).length;
     const people = this.#graph.people;
     if (people.length <= DRAWN_MAX) return people;
-    const others = people.filter((name) => name !== this.#me).sort((one, other) => degree(other) - degree(one));
+    const others = people.filter((name) => name !== this.#me);
+    others.sort((one, other) => this.#graph.degree(other) - this.#graph.degree(one));
     return [this.#me, ...others.slice(0, DRAWN_MAX - 1)];
   }
 
@@ -75,8 +78,12 @@ export class GraphDrawing {
     // Around a circle, and not all at one point: from there nobody would get away.
     const angle = (2 * Math.PI * index) / count + 0.3;
     const disc = draw('circle', { r: 18 });
-    const [shown] = name.split('@');
-    const label = draw('text', { class: 'label' }, shown.length > 14 ? `${shown.slice(0, 13)}…` : shown);
+    const shown = [...name.split('@')[0]];
+    const label = draw(
+      'text',
+      { class: 'label' },
+      shown.length > 14 ? `${shown.slice(0, 13).join('')}…` : shown.join(''),
+    );
     const initial = draw('text', { class: 'initial' }, initialOf(name).toUpperCase());
     const element = draw('g', { class: name === this.#me ? 'node mine' : 'node' }, disc, initial, label);
     element.append(draw('title', {}, name));
@@ -88,6 +95,7 @@ export class GraphDrawing {
       dx: 0,
       dy: 0,
       radius: 18,
+      margin: Math.max(MARGIN, Math.min(shown.length, 14) * LABEL_CHAR),
       element,
       disc,
       label,
@@ -103,9 +111,9 @@ export class GraphDrawing {
   }
 
   #describe() {
-    const [people, edges] = [this.#graph.people, this.#graph.edges];
-    const hidden = people.length - this.#nodes.size;
-    const counts = `${people.length} ${people.length === 1 ? 'person' : 'people'}, ${edges.length} ${edges.length === 1 ? 'follow' : 'follows'}`;
+    const [people, follows] = [this.#graph.people.length, this.#graph.followsCount];
+    const hidden = people - this.#nodes.size;
+    const counts = `${people} ${people === 1 ? 'person' : 'people'}, ${follows} ${follows === 1 ? 'follow' : 'follows'}`;
     byId('graph-caption').textContent =
       `${counts}.${hidden > 0 ? ` ${hidden} are not drawn.` : ''} Arrows point to whom one follows.`;
     byId('graph-text').replaceChildren(
@@ -145,8 +153,8 @@ export class GraphDrawing {
     }
     for (const { who, whom } of this.#edges) pull(this.#nodes.get(who), this.#nodes.get(whom), reach);
     for (const node of nodes) {
-      node.x = clamp(node.x + node.dx * this.#heat);
-      node.y = clamp(node.y + node.dy * this.#heat);
+      node.x = clamp(node.x + node.dx * this.#heat, node.margin);
+      node.y = clamp(node.y + node.dy * this.#heat, MARGIN);
       node.dx *= 0.6;
       node.dy *= 0.6;
     }
@@ -222,11 +230,13 @@ function pull(one, other, reach) {
   other.dy -= (y / distance) * force;
 }
 
-function towards(from, to, length) {
+/** The point so far from somebody in the direction of something, or below the name where that is in the way. */
+function towards(from, to, gap) {
   const distance = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+  const length = gap + Math.max(0, (to.y - from.y) / distance) * LABEL_HEIGHT;
   return { x: from.x + ((to.x - from.x) / distance) * length, y: from.y + ((to.y - from.y) / distance) * length };
 }
 
-function clamp(value) {
-  return Math.max(MARGIN, Math.min(SIZE - MARGIN, value));
+function clamp(value, margin) {
+  return Math.max(margin, Math.min(SIZE - margin, value));
 }

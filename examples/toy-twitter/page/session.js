@@ -25,9 +25,8 @@ export async function signIn(name, passcode) {
 }
 
 /**
- * Of several readers of one inbox, the page that was opened last gets what comes (its other windows hear it from there), and
- * any page comes before a chat client, whose priority is at most 127. In milliseconds: two windows of the same priority
- * would take turns, and each show its own order.
+ * Of several readers of one inbox, the browser that came last gets what comes, and any browser comes before a chat client,
+ * whose priority is at most 127. In milliseconds: two of the same priority would take turns.
  */
 function readerPriority() {
   return String(Date.now());
@@ -65,7 +64,7 @@ export function readFrame({ headers, body }) {
   const author = name?.startsWith('twitter.user.') ? name.slice('twitter.user.'.length) : undefined;
   const at = Number(headers.timestamp) > 0 ? Number(headers.timestamp) * 1000 : Date.now();
   const [deed, ...whom] = decode(key).split('.');
-  return { author, deed, whom: unkey(whom.join('.')), at, id: headers['amqp-message-id'] || newId(), text: body };
+  return { author, deed, whom: unkey(whom.join('.')), at, id: headers['amqp-message-id'], text: body };
 }
 
 function decode(text) {
@@ -82,6 +81,10 @@ export class Session {
   #events;
   #receipts = new Map();
   #inbox;
+  /** Is it for this window to read the inbox? And does it? */
+  #isTurn = false;
+  #isReading = false;
+  #ending = new AbortController();
 
   /**
    * `events`: onState('live' | 'connecting'), onInbox(frame, ack), onDeed(read frame), onReady(graph, joined),
@@ -119,10 +122,28 @@ export class Session {
   start() {
     this.#events.onState('connecting');
     this.#client.activate();
+    this.#takeTurn();
   }
 
   async stop() {
+    this.#ending.abort();
     await this.#client.deactivate();
+  }
+
+  /**
+   * Of all windows of a browser one reads, in the order of the queue, and tells the others (timeline.js); when it is closed,
+   * the next. The lock is for https and for localhost only: elsewhere the window that was opened last gets what comes.
+   */
+  #takeTurn() {
+    const { signal } = this.#ending;
+    const turn = () => {
+      this.#isTurn = true;
+      this.#read().catch((error) => this.#failed(error));
+      return new Promise((resolve) => signal.addEventListener('abort', resolve));
+    };
+    if (navigator.locks === undefined) void turn();
+    // Whoever ends before it was his turn has no need of it.
+    else navigator.locks.request(this.#inbox, { signal }, turn).catch(() => {});
   }
 
   /** The name may have been given up over another door, or the broker be a new one. */
@@ -146,16 +167,22 @@ export class Session {
         { 'x-bind': 'join,leave,follow.#,unfollow.#' },
         (frame) => this.#events.onDeed(readFrame(frame)),
       ),
-      this.#subscribe(
-        INBOX,
-        `/amq/queue/${part(this.#inbox)}`,
-        { ack: 'client-individual', 'prefetch-count': AHEAD, 'x-priority': readerPriority() },
-        (frame) => this.#events.onInbox(readFrame(frame), () => this.live && frame.ack()),
-      ),
+      this.#read(),
     ]);
     const graph = await (await fetch('/toy-twitter/graph')).json();
     this.#events.onReady(graph, this.joined);
     this.#events.onState('live');
+  }
+
+  async #read() {
+    if (!this.#isTurn || !this.live || this.#isReading) return;
+    this.#isReading = true;
+    await this.#subscribe(
+      INBOX,
+      `/amq/queue/${part(this.#inbox)}`,
+      { ack: 'client-individual', 'prefetch-count': AHEAD, 'x-priority': readerPriority() },
+      (frame) => this.#events.onInbox(readFrame(frame), () => this.live && frame.ack()),
+    );
   }
 
   #subscribe(id, destination, headers, onFrame) {
@@ -168,6 +195,7 @@ export class Session {
   }
 
   #lost() {
+    this.#isReading = false;
     this.#events.onState('connecting');
     const waiting = [...this.#receipts.values()];
     this.#receipts.clear();

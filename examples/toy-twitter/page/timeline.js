@@ -3,9 +3,12 @@
  * reload; it is taken from the queue only when it is remembered. Windows of the same person tell one another.
  */
 import { avatar, byId, make, memory, nameOf } from './dom.js';
+import { newId } from './session.js';
 
 /** Posts that are shown and remembered. */
 export const SHOWN_MAX = 200;
+/** Items that are known when they come once more. */
+const KNOWN_MAX = 10_000;
 /** Characters of one post that are shown; ours are shorter. */
 const TEXT_MAX = 2000;
 const GATHER_MS = 30;
@@ -15,7 +18,9 @@ export class Timeline {
   #me;
   #list = byId('posts');
   #items = [];
-  #ids = new Set();
+  /** Of those that are shown, by id. */
+  #elements = new Map();
+  #known = new Set();
   #gathered = [];
   #timer;
   #others;
@@ -53,7 +58,8 @@ export class Timeline {
     const kind = isPost ? 'post' : isNotice ? deed : undefined;
     const characters = [...text];
     const shown = characters.length > TEXT_MAX ? `${characters.slice(0, TEXT_MAX).join('')}…` : text;
-    this.#gathered.push({ item: kind && { kind, author: author ?? '', at, id, text: isPost ? shown : '' }, taken });
+    const item = kind && { kind, author: author ?? '', at, id: id || newId(), text: isPost ? shown : '' };
+    this.#gathered.push({ item, taken });
     // A flood is shown, remembered and taken in armfuls.
     this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
   }
@@ -71,12 +77,24 @@ export class Timeline {
 
   /** Items, oldest first; answers those that were not there yet. */
   #add(items, isNew) {
-    const added = items.filter(({ id }) => !this.#ids.has(id) && this.#ids.add(id));
-    this.#items = [...this.#items, ...added].slice(-SHOWN_MAX);
-    this.#ids = new Set(this.#items.map(({ id }) => id));
-    const elements = added.slice(-SHOWN_MAX).map((item) => this.#element(item, isNew));
-    this.#list.prepend(...elements.reverse());
-    while (this.#list.childElementCount > SHOWN_MAX) this.#list.lastElementChild.remove();
+    const added = items.filter(({ id }) => !this.#known.has(id) && this.#known.add(id));
+    for (const id of this.#known) {
+      if (this.#known.size <= KNOWN_MAX) break;
+      this.#known.delete(id);
+    }
+    this.#items = withoutOldNotices([...this.#items, ...added]).slice(-SHOWN_MAX);
+    const ids = new Set(this.#items.map(({ id }) => id));
+    for (const [id, element] of this.#elements) {
+      if (ids.has(id)) continue;
+      element.remove();
+      this.#elements.delete(id);
+    }
+    for (const item of this.#items) {
+      if (this.#elements.has(item.id)) continue;
+      const element = this.#element(item, isNew);
+      this.#elements.set(item.id, element);
+      this.#list.prepend(element);
+    }
     byId('empty').hidden = this.#items.length > 0;
     const fromOthers = added.filter(({ author }) => author !== this.#me).length;
     if (isNew && document.hidden && fromOthers > 0) {
@@ -105,7 +123,7 @@ export class Timeline {
       { class: names },
       avatar(author || '?'),
       make('header', {}, author === '' ? make('span', { class: 'name' }, 'an exchange') : nameOf(author), time),
-      make('p', {}, said),
+      make('p', { dir: 'auto' }, said),
     );
   }
 
@@ -115,6 +133,12 @@ export class Timeline {
       kind === 'follow' && make('button', { type: 'button', click: () => this.#onFollow(author) }, 'Follow back');
     return make('li', { class: 'notice' }, make('span', {}, nameOf(author), words), back || undefined);
   }
+}
+
+/** Of somebody who follows, and does not, and does, the last word is enough: notices push no posts away. */
+function withoutOldNotices(items) {
+  const last = new Map(items.flatMap((item) => (item.kind === 'post' ? [] : [[item.author, item]])));
+  return items.filter((item) => item.kind === 'post' || last.get(item.author) === item);
 }
 
 function clock(at) {

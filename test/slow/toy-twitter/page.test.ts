@@ -90,7 +90,7 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', (
 
   async function follow(page: Page, name: string): Promise<void> {
     await page.getByRole('button', { name: `Follow ${name}`, exact: true }).click();
-    await page.getByRole('button', { name: `Unfollow ${name}`, exact: true }).waitFor();
+    await page.getByRole('button', { name: `Following ${name}`, exact: true }).waitFor();
   }
 
   /** What the timeline shows, the latest first. */
@@ -127,7 +127,7 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', (
     await showsOnly(ben, 'anna decided to follow you.', said);
     await post(ben, '/me waves');
     await eventually(async () => expect((await shown(anna))[0]).toBe('ben: ben waves'), SLOW);
-    await ben.getByRole('button', { name: 'Unfollow anna' }).click();
+    await ben.getByRole('button', { name: 'Following anna' }).click();
     await eventually(async () => expect(await anna.locator('#graph path.edge').count()).toBe(1), SLOW);
     await post(anna, 'to nobody');
     await eventually(async () => expect((await shown(anna))[0]).toBe('anna: to nobody'), SLOW);
