@@ -20,9 +20,9 @@ export interface HttpDoor {
    */
   onRequest(request: IncomingMessage, response: ServerResponse, peer: PeerAddress): void;
   /**
-   * A request for another protocol than `websocket`, whose socket `node:http` has let go of; `head` is what came after
-   * it. True: the door has taken the socket over, its errors included. False: it knows no such protocol, and the request
-   * goes on as if it had not asked for one [RFC 9110 §7.8].
+   * A request for another protocol, if the door takes it, whose socket `node:http` has let go of; `head` is what came after
+   * it. True: the door has taken the socket over, its errors included. False: it knows no such protocol, and a request
+   * for `websocket` is one for the WebSocket doors; any other goes on as if it had not asked [RFC 9110 §7.8].
    */
   onUpgrade?(request: IncomingMessage, socket: Duplex, head: Buffer, peer: PeerAddress): boolean;
   /** Takes over a TLS connection on which one of `alpnProtocols` was agreed; attaches an error listener at once. */

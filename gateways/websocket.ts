@@ -182,12 +182,30 @@ class WebSocketGateway implements Gateway {
     return connection;
   }
 
+  /** What a client has asked before is answered first, on the same socket. */
   #onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const connection = this.#forget(socket);
     const peer = connection?.peer ?? this.#peerOf(request);
+    const before = connection?.pending.at(-1);
+    if (before === undefined) {
+      this.#upgrade(request, socket, head, peer);
+      return;
+    }
+    socket.on('error', () => {});
+    before.response.once('close', () => {
+      if (!socket.destroyed) this.#upgrade(request, socket, head, peer);
+    });
+  }
+
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, peer: PeerAddress): void {
+    const door = this.#httpDoors.find((candidate) => candidate.takes(request));
+    if (door?.onUpgrade?.(request, socket, head, peer)) return;
     const { origin } = request.headers;
     if (request.headers.upgrade?.toLowerCase() !== 'websocket') {
-      this.#onOtherUpgrade(request, socket, head, peer);
+      if (door) {
+        socket.unshift(Buffer.concat([headWithoutUpgrade(request), head]));
+        this.#onConnection({ socket, peer });
+      } else refuse(socket, 400, this.#invitation);
       return;
     }
     if (!isOriginAllowed(origin, this.#options.origins)) {
@@ -230,17 +248,6 @@ class WebSocketGateway implements Gateway {
       socket.off('error', ignore);
       socket.resume();
     });
-  }
-
-  #onOtherUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer, peer: PeerAddress): void {
-    const door = this.#httpDoors.find((candidate) => candidate.takes(request));
-    if (!door) {
-      refuse(socket, 400, this.#invitation);
-      return;
-    }
-    if (door.onUpgrade?.(request, socket, head, peer)) return;
-    socket.unshift(Buffer.concat([headWithoutUpgrade(request), head]));
-    this.#onConnection({ socket, peer });
   }
 
   #peerOf(request: IncomingMessage): PeerAddress {

@@ -16,7 +16,8 @@ import {
   type ResponseHead,
   trailerFields,
 } from './http-message.ts';
-import type { Requestor, Trailers } from './requestor.ts';
+import type { Passage, Requestor, Trailers } from './requestor.ts';
+import type { Tunnel } from './tunnel.ts';
 
 /** Interim responses (1xx) of one request; further ones are dropped. */
 export const INTERIM_MAX = 32;
@@ -38,6 +39,7 @@ export class Ask implements Requestor {
   attempts = 0;
   serving = false;
   onGone: (() => void) | undefined;
+  readonly passage: Passage | undefined;
   readonly #response: ServerResponse;
   readonly #limits: AskLimits;
   readonly #onEnd: (ask: Ask) => void;
@@ -45,8 +47,19 @@ export class Ask implements Requestor {
   #gone = false;
   #interims = 0;
 
-  /** `onEnd` is called once, when the answer has begun or nobody waits for it any more. */
-  constructor(name: string, head: RequestHead, response: ServerResponse, limits: AskLimits, onEnd: (ask: Ask) => void) {
+  /**
+   * `onEnd` is called once, when the answer has begun or nobody waits for it any more. With a `tunnel`, it asks for that
+   * protocol; `response` then is on the same socket.
+   */
+  constructor(
+    name: string,
+    head: RequestHead,
+    response: ServerResponse,
+    limits: AskLimits,
+    onEnd: (ask: Ask) => void,
+    tunnel?: Tunnel,
+  ) {
+    this.passage = tunnel && { protocol: tunnel.protocol, open: (...accepted) => this.#open(tunnel, ...accepted) };
     this.#limits = limits;
     this.name = name;
     this.head = head;
@@ -100,6 +113,18 @@ export class Ask implements Requestor {
       body.resume();
       response.end();
     }
+  }
+
+  #open(tunnel: Tunnel, ...[head, far, rest]: Parameters<Passage['open']>): void {
+    const { socket } = this.#response;
+    if (this.#answered || this.#gone || socket === null) {
+      far.destroy();
+      return;
+    }
+    this.#answered = true;
+    this.#onEnd(this);
+    this.#response.detachSocket(socket);
+    tunnel.open(head, far, rest);
   }
 
   /** False for a field that could be read and cannot be written: `node:http` asks more of what it writes. */

@@ -19,11 +19,16 @@ import { encodeRequest, headerCount, type RequestHead, withoutHeader } from './h
 import { parseResponse } from './http-parse.ts';
 import type { ResolvedOptions } from './options.ts';
 import { MESSAGE_HTTP } from './requestor.ts';
+import type { Tunnel } from './tunnel.ts';
 
 /** The pseudo queue of direct replies, which is also the `reply-to` that asks for them. */
 const DIRECT_REPLIES = 'amq.rabbitmq.reply-to';
 /** A connection of a visiting user that has asked nothing for so long is closed. */
 const VISITOR_IDLE_MS = 60_000;
+
+/** How often a request for another protocol looks whether a server has come. */
+const PLACE_MS = 50;
+const NOTHING = Buffer.alloc(0);
 
 interface AskingChannel {
   readonly connection: Connection;
@@ -59,11 +64,66 @@ export class Asking {
       checkHead(ask);
       await this.#send(ask, principal, request, response, hostPort(peer.remoteAddress, peer.remotePort));
     } catch (error) {
-      const known = asHttpError(error);
-      if (known === undefined)
-        this.#options.log.error({ err: error, claim: name }, 'a request failed because of a defect');
-      const { status, message } = known ?? new HttpError(500, 'internal error');
-      ask.fail(status, message);
+      this.#onFailure(ask, error);
+    }
+  }
+
+  #onFailure(ask: Ask, error: unknown): void {
+    const known = asHttpError(error);
+    if (known === undefined)
+      this.#options.log.error({ err: error, claim: ask.name }, 'a request failed because of a defect');
+    const { status, message } = known ?? new HttpError(500, 'internal error');
+    ask.fail(status, message);
+  }
+
+  /**
+   * As `ask`, for a request for another protocol: `tunnel` and `response` are on its socket, which `node:http` has let go
+   * of. It goes past the queue, straight to a reversed connection. Never rejects.
+   */
+  async askToChange(
+    name: string,
+    principal: Principal | undefined,
+    request: IncomingMessage,
+    response: ServerResponse,
+    tunnel: Tunnel,
+    peer: PeerAddress,
+  ): Promise<void> {
+    const head = headOf(request, principal);
+    const ask = new Ask(name, head, response, this.#options, (one) => this.#onEnd(one), tunnel);
+    try {
+      checkHead(ask);
+      if (principal !== undefined) await this.#checkRight(principal);
+      const requestingClient = hostPort(peer.remoteAddress, peer.remotePort);
+      await this.#place(tunnel.protocol, ask, requestingClient);
+    } catch (error) {
+      this.#onFailure(ask, error);
+    }
+  }
+
+  /** Publishes for nobody: the broker says whether this user may. Throws BrokerError access-refused. */
+  async #checkRight(principal: Principal): Promise<void> {
+    const { channel, admission } = await this.#channelOf(principal);
+    await admission.pass(this.#options.replyTimeoutMs);
+    channel.publish(createMessage({ exchange: RHTTP_EXCHANGE, routingKey: '', body: NOTHING }));
+  }
+
+  /** Waits for a server to come back as long as any other request would. Throws HttpError. */
+  async #place(protocol: string, ask: Ask, requestingClient: string): Promise<void> {
+    const direct = { request: { head: ask.head, body: NOTHING }, requestor: ask, requestingClient };
+    while (!ask.gone) {
+      const claim = this.#claims.get(ask.name);
+      const crews = [...(claim?.crews.values() ?? [])];
+      this.#claims.asks.set(ask.id, ask);
+      if (crews.some((crew) => crew.serveUpgrade(protocol, direct))) {
+        this.#watch(ask);
+        return;
+      }
+      this.#claims.asks.delete(ask.id);
+      if (await this.#claims.isServed(ask.name))
+        throw new HttpError(501, 'nobody who serves this can change the protocol');
+      if (claim === undefined) throw new HttpError(404, 'nobody has claimed this');
+      if ((await this.#graceMs(ask.name)) <= 0) throw new HttpError(504, 'no application is there to serve this');
+      await new Promise((resolve) => setTimeout(resolve, PLACE_MS));
     }
   }
 
@@ -121,9 +181,8 @@ export class Asking {
     const crews = this.#claims.get(ask.name)?.crews.values() ?? [];
     for (const crew of crews) {
       this.#claims.asks.set(ask.id, ask);
-      if (
-        crew.serveStream({ head: ask.head, body: request, trailers: () => request.rawTrailers }, ask, requestingClient)
-      ) {
+      const streaming = { head: ask.head, body: request, trailers: () => request.rawTrailers };
+      if (crew.serveStream({ request: streaming, requestor: ask, requestingClient })) {
         this.#watch(ask, request);
         return true;
       }

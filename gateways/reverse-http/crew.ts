@@ -16,6 +16,8 @@ import type { Requestor } from './requestor.ts';
 export interface Server {
   /** True if it can take a body that is still coming. */
   readonly streams: boolean;
+  /** Can it change to this protocol, as far as is known before it is asked? */
+  changesTo(protocol: string): boolean;
   /** Takes a request; one slot is busy until the errand is settled. */
   serve(errand: Errand): void;
   /** The claim has ended: no more requests. What is being served goes on. */
@@ -31,6 +33,13 @@ export interface CrewHost {
   onCrewChange(crew: Crew): void;
   /** The broker has ended it; its servers have been dismissed. */
   onCrewEnd(crew: Crew, reason: string): void;
+}
+
+/** A request that does not go through the queue. */
+interface Direct {
+  readonly request: ErrandRequest;
+  readonly requestor: Requestor;
+  readonly requestingClient: string;
 }
 
 interface Post {
@@ -51,8 +60,12 @@ export class Crew {
   readonly #free: Set<Post>[] = [];
   #freeSlots = 0;
   #slots = 0;
+  /** Requests for another protocol that wait for a server which can change to it, in their order. */
+  readonly #waiting = new Set<Direct>();
   /** Deliveries that are not settled. */
   #held = 0;
+  /** Requests being served that came past the queue. */
+  #direct = 0;
   #credit = 0;
   #consumerTag: string | undefined;
   #ended = false;
@@ -105,7 +118,7 @@ export class Crew {
 
   /** Requests being served. */
   get busy(): number {
-    return this.#held;
+    return this.#held + this.#direct;
   }
 
   has(server: Server): boolean {
@@ -122,6 +135,7 @@ export class Crew {
     this.#posts.set(server, post);
     this.#slots += slots;
     this.#putFree(post);
+    this.#serveWaiting();
     this.#applyCredit();
     this.#host.onCrewChange(this);
   }
@@ -145,26 +159,62 @@ export class Crew {
     this.#slots += slots - post.slots;
     post.slots = slots;
     this.#putFree(post);
+    this.#serveWaiting();
     this.#applyCredit();
   }
 
   /** Gives a request whose body is still coming straight to a server; false when none that streams is free. */
-  serveStream(request: ErrandRequest, requestor: Requestor, requestingClient: string): boolean {
+  serveStream(direct: Direct): boolean {
+    return this.#serveDirectly((server) => server.streams, direct);
+  }
+
+  /**
+   * Gives a request for another protocol straight to a server that can change to it; when those that can are busy, it
+   * waits for one of them. False when there is none.
+   */
+  serveUpgrade(protocol: string, direct: Direct): boolean {
+    if (this.#serveDirectly((server) => server.changesTo(protocol), direct)) return true;
+    if (![...this.#posts.keys()].some((server) => server.changesTo(protocol))) return false;
+    this.#wait(direct);
+    return true;
+  }
+
+  #wait(direct: Direct): void {
+    this.#waiting.add(direct);
+    direct.requestor.onGone = () => this.#waiting.delete(direct);
+  }
+
+  #serveDirectly(isFit: (server: Server) => boolean, direct: Direct): boolean {
     if (this.#ended) return false;
-    const post = this.#leastBusy((server) => server.streams);
+    const post = this.#leastBusy(isFit);
     if (post === undefined) return false;
+    const { requestor } = direct;
     requestor.attempts += 1;
     requestor.serving = true;
+    this.#direct += 1;
     this.#occupy(post);
     this.#applyCredit();
-    const settle = (): void => {
+    const settle = (settlement: Settlement): void => {
       requestor.serving = false;
+      this.#direct -= 1;
+      if (settlement === 'again') this.#wait(direct);
       this.#release(post);
+      this.#serveWaiting();
       this.#applyCredit();
       this.#host.onCrewChange(this);
     };
-    post.server.serve(new Errand({ requestor, requestingClient, request, settle }));
+    post.server.serve(new Errand({ ...direct, settle }));
     return true;
+  }
+
+  /** Somebody is free: before the queue has its turn. */
+  #serveWaiting(): void {
+    for (const direct of this.#waiting) {
+      const { requestor } = direct;
+      const protocol = requestor.passage?.protocol ?? '';
+      const isOver = requestor.gone || requestor.answered === true;
+      if (isOver || this.#serveDirectly((server) => server.changesTo(protocol), direct)) this.#waiting.delete(direct);
+    }
   }
 
   /** Dismisses the servers and ends the consumer; what is being served goes on and is settled. Idempotent. */
@@ -225,6 +275,7 @@ export class Crew {
   #settle(post: Post | undefined, tag: number, settlement: Settlement): void {
     this.#held -= 1;
     if (post !== undefined) this.#release(post);
+    this.#serveWaiting();
     // First: settling gives credit, and only free slots are.
     this.#applyCredit();
     try {
@@ -255,7 +306,8 @@ export class Crew {
   #release(post: Post): void {
     this.#takeFree(post);
     post.busy -= 1;
-    if (this.#posts.get(post.server) === post) this.#putFree(post);
+    if (this.#posts.get(post.server) !== post) return;
+    this.#putFree(post);
   }
 
   #putFree(post: Post): void {

@@ -46,6 +46,14 @@ export function admitPage(request: IncomingMessage, response: ServerResponse, or
   return true;
 }
 
+/** Throws HttpError 403 for a page of another origin than this door's that may not; programs send no origin. */
+export function checkPage({ headers }: IncomingMessage, origins: readonly string[]): void {
+  const { origin, host } = headers;
+  const isOwn = origin === `http://${host}` || origin === `https://${host}`;
+  if (isOwn || isOriginAllowed(origin, origins)) return;
+  throw new HttpError(403, `pages from ${origin} may not do this; see --websocket-origins`);
+}
+
 /**
  * The peer as far as `request` may count as one from this machine. A page may have made its own name lead here (DNS
  * rebinding): its requests come from this machine's browser, they are those of the same origin, so that no Origin says

@@ -2,7 +2,7 @@
  * An errand: one request that one server has taken. It ends in exactly one of three ways: answered, given back for
  * another server, or failed. Whether a request may go to another server after this one is lost is decided here.
  */
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { HttpError } from './http-error.ts';
 import { headerValue, isIdempotent, type RequestHead, type ResponseHead } from './http-message.ts';
 import { parseRequest, parseResponse } from './http-parse.ts';
@@ -77,6 +77,14 @@ export class Errand {
   answer(head: ResponseHead, body: Buffer | Readable, trailers?: Trailers): void {
     this.#answered = true;
     this.requestor.answer(head, body, trailers);
+  }
+
+  /** Instead of an answer: as `Passage.open`; `finish` follows when `far` has been closed. */
+  open(head: ResponseHead, far: Duplex, rest: Buffer): void {
+    this.#answered = true;
+    const { passage } = this.requestor;
+    if (passage === undefined) far.destroy();
+    else passage.open(head, far, rest);
   }
 
   /** The server is free for another request. */

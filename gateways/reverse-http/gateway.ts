@@ -23,9 +23,9 @@ import { claimName } from './claim.ts';
 import { Claiming } from './claiming.ts';
 import { Claims } from './claims.ts';
 import { Comet } from './comet.ts';
-import { admitPage, peerAsNamed } from './cross-origin.ts';
+import { admitPage, checkPage, peerAsNamed } from './cross-origin.ts';
 import { Grants } from './grants.ts';
-import { asHttpError, HttpError, sendError } from './http-error.ts';
+import { asHttpError, HttpError, responseOn, sendError } from './http-error.ts';
 import { CAPABILITY_PATH, GATEWAY_PATH, PUBLIC_PATH } from './links.ts';
 import { MESSAGING_PATH, Messaging } from './messaging.ts';
 import { type ResolvedOptions, type ReverseHttpOptions, resolveOptions } from './options.ts';
@@ -34,6 +34,7 @@ import type { Resource, Visit } from './resource.ts';
 import { REVERSED_ALPN, Reversal } from './reversal.ts';
 import { Slots } from './slots.ts';
 import { parseUpstream, Tier } from './tier.ts';
+import { protocolAskedFor, type Tunnel, Tunnels } from './tunnel.ts';
 
 /** Below it, the claims that a server joins by name. */
 const CLAIM_PATH = `${GATEWAY_PATH}/`;
@@ -72,6 +73,7 @@ class ReverseHttpDoor implements HttpDoor {
   readonly #slots: Slots;
   readonly #relay: Relay;
   readonly #tiers: readonly Tier[];
+  readonly #tunnels: Tunnels;
 
   constructor(broker: Broker, options: ResolvedOptions) {
     this.#options = options;
@@ -83,6 +85,7 @@ class ReverseHttpDoor implements HttpDoor {
     this.#reversal = new Reversal({ options, claims: this.#claims, authentication: this.#authentication, privateUrl });
     this.#comet = new Comet(options);
     this.#slots = new Slots(this.#claims);
+    this.#tunnels = new Tunnels(options);
     this.#relay = new Relay(options);
     const freeSlots = async (name: string): Promise<number> => (await this.#slots.count(name))?.free ?? 0;
     this.#tiers = options.upstreams.map((text) => new Tier({ broker, options, freeSlots }, parseUpstream(text)));
@@ -117,7 +120,47 @@ class ReverseHttpDoor implements HttpDoor {
     const joined = path.startsWith(CLAIM_PATH) ? claimName(path.slice(CLAIM_PATH.length)) : undefined;
     const name = this.#publicName(request) ?? joined;
     const named = peerAsNamed(request, peer, this.#options);
-    return name !== undefined && name !== '' && this.#reversal.onUpgrade(name, request, socket, head, named);
+    if (name && this.#reversal.onUpgrade(name, request, socket, head, named)) return true;
+    const asked = this.#publicName(request);
+    const protocol = asked === undefined ? undefined : protocolAskedFor(request);
+    if (asked === undefined || protocol === undefined) return false;
+    const tunnel = this.#tunnels.enter(protocol, socket, head);
+    const response = responseOn(request, socket, this.#options.closeTimeoutMs);
+    this.#change(asked, request, response, tunnel, named).catch((error: unknown) => {
+      const known = asHttpError(error);
+      if (known === undefined) this.#options.log.error({ err: error }, 'a request failed because of a defect');
+      sendError(response, known ?? new HttpError(500, 'internal error'));
+    });
+    return true;
+  }
+
+  /** A visitor of a public URL wants to speak another protocol. Rejects with HttpError. */
+  async #change(
+    name: string,
+    request: IncomingMessage,
+    response: ServerResponse,
+    tunnel: Tunnel | undefined,
+    peer: PeerAddress,
+  ): Promise<void> {
+    const { visitors, origins } = this.#options;
+    const { headers, httpVersion } = request;
+    if (tunnel === undefined) {
+      throw new HttpError(503, 'there are too many such connections; see --reverse-http-tunnels-max', {
+        'Retry-After': '5',
+      });
+    }
+    if (Number(headers['content-length'] ?? 0) > 0 || headers['transfer-encoding'] !== undefined) {
+      throw new HttpError(400, 'a request for another protocol has no body');
+    }
+    if (httpVersion !== '1.1') throw new HttpError(400, 'the protocol changes from HTTP/1.1 only');
+    if (visitors === 'everyone') {
+      await this.#asking.askToChange(name, undefined, request, response, tunnel, peer);
+      return;
+    }
+    // A browser hands over the login that it keeps for this door, whichever page asks for it.
+    checkPage(request, origins);
+    const principal = await this.#authentication.authenticate(request, peer);
+    await this.#asking.askToChange(name, principal, request, response, tunnel, peer);
   }
 
   accept(transport: Transport, protocol: string): void {
@@ -126,6 +169,7 @@ class ReverseHttpDoor implements HttpDoor {
 
   close(): void {
     this.#reversal.close();
+    this.#tunnels.close();
     for (const tier of this.#tiers) void tier.close();
     void this.#claims.close();
     void this.#asking.close();

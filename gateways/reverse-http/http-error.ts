@@ -1,5 +1,7 @@
 /** How failures are told to HTTP clients: the status of every kind of broker error, and a sentence about it. */
-import { type ServerResponse, STATUS_CODES } from 'node:http';
+import { type IncomingMessage, ServerResponse, STATUS_CODES } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { BrokerError, type BrokerErrorKind } from '../../broker/port.ts';
 
 const STATUS_OF_KIND = {
@@ -51,6 +53,24 @@ export function sendError(response: ServerResponse, error: HttpError): void {
     'Content-Length': Buffer.byteLength(text),
   });
   response.end(text);
+}
+
+/**
+ * Something to answer a request with whose socket `node:http` has let go of; the connection ends with the answer, after
+ * `closeTimeoutMs` at the latest.
+ */
+export function responseOn(request: IncomingMessage, socket: Duplex, closeTimeoutMs: number): ServerResponse {
+  const response = new ServerResponse(request);
+  const onDrain = (): unknown => response.emit('drain');
+  response.shouldKeepAlive = false;
+  response.assignSocket(socket as Socket);
+  socket.on('drain', onDrain);
+  response.once('finish', () => {
+    socket.end();
+    const timer = setTimeout(() => socket.destroy(), closeTimeoutMs).unref();
+    socket.once('close', () => clearTimeout(timer));
+  });
+  return response;
 }
 
 /** Answers with a status and headers alone. */

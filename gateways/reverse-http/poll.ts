@@ -14,6 +14,7 @@ export interface PollEvents {
 /** A server that takes as many requests as it has slots, all in one answer, and is gone. */
 export class Poll implements Server {
   readonly streams = false;
+  readonly changesTo = (): boolean => false;
   readonly #response: ServerResponse;
   readonly #crew: Crew;
   readonly #slots: number;

@@ -1,5 +1,5 @@
 /** Whoever asked: where the answer to a request goes, be it an HTTP client of this door or the sender of a message. */
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { createMessage, type Message } from '../../broker/message.ts';
 import type { Channel } from '../../broker/port.ts';
 import { type BodyLimits, collect } from './body.ts';
@@ -12,8 +12,12 @@ export interface Requestor {
   attempts: number;
   /** Some server has the request now. */
   serving: boolean;
+  /** It asks for another protocol. */
+  readonly passage?: Passage | undefined;
   /** Nobody waits for the answer any more. */
   readonly gone: boolean;
+  /** It has been answered, where that is known. */
+  readonly answered?: boolean;
   /** Called once when `gone` becomes true. */
   onGone: (() => void) | undefined;
   /** Called when the request goes back to its queue: whoever takes it next has it all to himself. */
@@ -24,6 +28,14 @@ export interface Requestor {
   answer(head: ResponseHead, body: Buffer | Readable, trailers?: Trailers): void;
   /** An answer of the door's own. */
   fail(status: 400 | 404 | 502 | 503 | 504, explanation: string): void;
+}
+
+/** To another protocol. */
+export interface Passage {
+  /** As the client has written it. */
+  readonly protocol: string;
+  /** Instead of an answer: the server has changed to it. `far` is the server's side, given away, `rest` has come from there. */
+  open(head: ResponseHead, far: Duplex, rest: Buffer): void;
 }
 
 /** The fields after a body. */

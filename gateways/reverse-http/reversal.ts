@@ -9,8 +9,7 @@
  * the name in the client's certificate; a peer without a certificate is asked, by `GET /.well-known/reversehttp`, and
  * answers with a form (`name`, `token`) and an Authorization field.
  */
-import { type IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import type { IncomingMessage } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import type { Principal } from '../../broker/port.ts';
@@ -20,7 +19,7 @@ import { collect } from './body.ts';
 import { type Claim, claimName } from './claim.ts';
 import type { Claims } from './claims.ts';
 import { Errand } from './errand.ts';
-import { asHttpError, HttpError, sendError } from './http-error.ts';
+import { asHttpError, HttpError, responseOn, sendError } from './http-error.ts';
 import { headerValue, type ResponseHead } from './http-message.ts';
 import type { ResolvedOptions } from './options.ts';
 import { nobody, type Requestor } from './requestor.ts';
@@ -130,10 +129,7 @@ export class Reversal {
   #refuse(request: IncomingMessage, socket: Duplex, error: unknown): void {
     this.#log(error, 'refused to turn a connection round');
     if (!socket.writable) return;
-    const response = new ServerResponse(request);
-    response.shouldKeepAlive = false;
-    response.assignSocket(socket as Socket);
-    response.once('finish', () => socket.end());
+    const response = responseOn(request, socket, this.#host.options.closeTimeoutMs);
     sendError(response, asHttpError(error) ?? new HttpError(500, 'internal error'));
   }
 

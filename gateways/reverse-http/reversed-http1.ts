@@ -30,6 +30,7 @@ export interface ReversedConnection extends Server {
 
 export class ReversedHttp1 implements ReversedConnection {
   readonly streams = true;
+  readonly changesTo = (): boolean => true;
   readonly #socket: Duplex;
   readonly #options: ReversedOptions;
   readonly #agent: Agent;
@@ -91,7 +92,9 @@ export class ReversedHttp1 implements ReversedConnection {
     const { head, body } = request;
     const headers = [...endToEndHeaders(head.headers, REPLACED), 'Requesting-Client', errand.requestingClient];
     if (headerValue(headers, 'host') === undefined) headers.push('Host', 'localhost');
-    headers.push(...framingOf(request), 'Connection', 'keep-alive');
+    const { passage } = errand.requestor;
+    headers.push(...framingOf(request), 'Connection', passage === undefined ? 'keep-alive' : 'Upgrade');
+    if (passage !== undefined) headers.push('Upgrade', passage.protocol);
     // As names and values in turn, so that they keep their order and their letters.
     const options = { agent: this.#agent, method: head.method, path: head.target, setHost: false };
     const outgoing = attempt(() => httpRequest({ ...options, headers: headers as unknown as Record<string, string> }));
@@ -112,7 +115,7 @@ export class ReversedHttp1 implements ReversedConnection {
     );
     // The end of the socket says whether the request may be sent again.
     outgoing.on('error', () => this.#socket.destroy());
-    outgoing.on('upgrade', () => this.#socket.destroy());
+    outgoing.on('upgrade', (response, _socket, rest) => this.#onUpgrade(errand, response, rest));
     outgoing.on('socket', (socket) => {
       // From its first octet on the application may act on it.
       this.#sent = socket.writable;
@@ -150,6 +153,15 @@ export class ReversedHttp1 implements ReversedConnection {
       if (this.#dismissed) this.#end();
     });
     errand.answer({ status, reason, headers }, response, () => response.rawTrailers);
+  }
+
+  /** The connection is the tunnel's from now on, and so is its end; until then this server is busy. */
+  #onUpgrade(errand: Errand, response: IncomingMessage, rest: Buffer): void {
+    const { statusCode: status = 0, statusMessage: reason = '', rawHeaders: headers } = response;
+    const asked = errand.requestor.passage?.protocol.toLowerCase().split(/\s*,\s*/) ?? [];
+    const isAsked = asked.includes(response.headers.upgrade?.toLowerCase() ?? '');
+    if (status === 101 && isAsked) errand.open({ status, reason, headers }, this.#socket, rest);
+    else this.#socket.destroy();
   }
 
   /** Nobody waits any more. The application may finish, for a time: ending its connection is all that would stop it. */

@@ -10,13 +10,24 @@ import {
   constants,
   type IncomingHttpHeaders,
   type IncomingHttpStatusHeader,
+  type OutgoingHttpHeaders,
 } from 'node:http2';
 import type { Duplex } from 'node:stream';
 import type { Crew } from './crew.ts';
 import type { Errand, ErrandRequest } from './errand.ts';
 import { HttpError } from './http-error.ts';
-import { endToEndHeaders, headerValue, type RawHeaders, type ResponseHead, trailerFields } from './http-message.ts';
+import {
+  endToEndHeaders,
+  headerValue,
+  type RawHeaders,
+  type RequestHead,
+  type ResponseHead,
+  trailerFields,
+} from './http-message.ts';
 import { attempt, REPLACED, type ReversedConnection, type ReversedOptions } from './reversed-http1.ts';
+import { acceptOf } from './tunnel.ts';
+
+const NOTHING = Buffer.alloc(0);
 
 const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM } = constants;
 
@@ -29,6 +40,8 @@ export class ReversedHttp2 implements ReversedConnection {
   readonly #options: ReversedOptions;
   #crew: Crew | undefined;
   #leaving = false;
+  /** Requests that it has. */
+  #streams = 0;
   #slots: number | undefined;
 
   /** Takes the socket over. `onEnd` is called once, when it is gone. */
@@ -56,6 +69,11 @@ export class ReversedHttp2 implements ReversedConnection {
     });
   }
 
+  /** By an extended CONNECT, if the application has said that it takes such. [RFC 8441] */
+  changesTo(protocol: string): boolean {
+    return protocol.toLowerCase() === 'websocket' && this.#session.remoteSettings?.enableConnectProtocol === true;
+  }
+
   enlist(crew: Crew): void {
     this.#crew = crew;
     // Not before it has said how many streams it takes.
@@ -75,6 +93,12 @@ export class ReversedHttp2 implements ReversedConnection {
   dismiss(): void {
     this.#leave();
     if (!this.#session.closed) this.#session.close();
+    this.#endWhenIdle();
+  }
+
+  /** An application that does not end the connection when it has nothing to do any more is left. */
+  #endWhenIdle(): void {
+    if (!this.#session.closed || this.#streams > 0) return;
     setTimeout(() => this.#session.destroy(), this.#options.closeTimeoutMs).unref();
   }
 
@@ -95,16 +119,14 @@ export class ReversedHttp2 implements ReversedConnection {
       errand.lost(false);
       return;
     }
+    const { passage } = errand.requestor;
+    if (passage !== undefined) {
+      this.#connect(errand, request.head);
+      return;
+    }
     const { head, body, trailers = () => [] } = request;
     const hasNoBody = Buffer.isBuffer(body) && body.length === 0;
-    const fields = {
-      ...grouped(endToEndHeaders(head.headers, NOT_SENT)),
-      'requesting-client': errand.requestingClient,
-      ':method': head.method,
-      ':path': head.target,
-      ':scheme': 'http',
-      ':authority': headerValue(head.headers, 'host') ?? 'localhost',
-    };
+    const fields = fieldsOf(head, errand.requestingClient);
     const hasTrailers = !Buffer.isBuffer(body) || trailers().length > 0;
     const settings = { endStream: hasNoBody, waitForTrailers: hasTrailers };
     const stream = attempt(() => this.#session.request(fields, settings));
@@ -112,8 +134,7 @@ export class ReversedHttp2 implements ReversedConnection {
       errand.fail(400, 'this request cannot be handed on over HTTP/2');
       return;
     }
-    errand.requestor.onGone = () => stream.close(NGHTTP2_CANCEL);
-    this.#listen(stream, errand);
+    this.#listen(stream, errand, (answer, last) => errand.answer(answer, stream, last));
     if (hasNoBody) return;
     if (hasTrailers) {
       stream.once('wantTrailers', () => {
@@ -132,21 +153,61 @@ export class ReversedHttp2 implements ReversedConnection {
     }
   }
 
-  #listen(stream: ClientHttp2Stream, errand: Errand): void {
-    let last: RawHeaders = [];
-    stream.on('error', () => {});
-    stream.on('response', (pseudo, _flags, raw: string[] = []) => {
-      errand.answer(headOf(pseudo, raw), stream, () => last);
+  /** A WebSocket, as HTTP/2 has it: the key and its proof are for the client's connection only. [RFC 8441 §5] */
+  #connect(errand: Errand, head: RequestHead): void {
+    const accept = acceptOf(headerValue(head.headers, 'sec-websocket-key'));
+    const fields = fieldsOf(head, errand.requestingClient);
+    delete fields['sec-websocket-key'];
+    Object.assign(fields, { ':method': 'CONNECT', ':protocol': 'websocket' });
+    const stream = accept && attempt(() => this.#session.request(fields, { endStream: false }));
+    if (!stream) {
+      errand.fail(400, 'this is no request for a WebSocket');
+      return;
+    }
+    this.#listen(stream, errand, (answer, last) => {
+      const isAccepted = answer.status >= 200 && answer.status < 300;
+      if (!isAccepted) {
+        stream.end();
+        errand.answer(answer, stream, last);
+        return;
+      }
+      const headers = [...answer.headers, 'Sec-WebSocket-Accept', accept];
+      errand.open({ status: 101, reason: '', headers }, stream, NOTHING);
     });
+  }
+
+  #listen(
+    stream: ClientHttp2Stream,
+    errand: Errand,
+    onAnswer: (answer: ResponseHead, trailers: () => RawHeaders) => void,
+  ): void {
+    let last: RawHeaders = [];
+    this.#streams += 1;
+    errand.requestor.onGone = () => stream.close(NGHTTP2_CANCEL);
+    stream.on('error', () => {});
+    stream.on('response', (pseudo, _flags, raw: string[] = []) => onAnswer(headOf(pseudo, raw), () => last));
     stream.on('headers', (pseudo, _flags, raw: string[] = []) => errand.inform(headOf(pseudo, raw)));
     stream.on('trailers', (_pseudo, _flags, raw: string[] = []) => {
       last = raw;
     });
     stream.on('close', () => {
+      this.#streams -= 1;
+      this.#endWhenIdle();
       if (errand.answered) errand.finish();
       else errand.lost(stream.rstCode !== NGHTTP2_REFUSED_STREAM);
     });
   }
+}
+
+function fieldsOf({ method, target, headers }: RequestHead, requestingClient: string): OutgoingHttpHeaders {
+  return {
+    ...grouped(endToEndHeaders(headers, NOT_SENT)),
+    'requesting-client': requestingClient,
+    ':method': method,
+    ':path': target,
+    ':scheme': 'http',
+    ':authority': headerValue(headers, 'host') ?? 'localhost',
+  };
 }
 
 function headOf(pseudo: IncomingHttpHeaders & IncomingHttpStatusHeader, raw: RawHeaders): ResponseHead {
