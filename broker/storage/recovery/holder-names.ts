@@ -18,10 +18,6 @@ export class HolderNames {
     }
   }
 
-  has(id: number): boolean {
-    return this.#names.has(id);
-  }
-
   /**
    * How many of `total` things belong to which holder, most first, e.g. `2 of queue "a" in virtual host "/"`; `counts`
    * says it by number, and of what it leaves out it cannot be told.

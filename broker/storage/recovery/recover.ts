@@ -18,15 +18,12 @@ import type { StoreEvent } from '../../store.ts';
 import type { Files } from '../folder/files.ts';
 import { LogState } from '../log/log-state.ts';
 import { decodeMark, isPartlyDamaged, MARK_FILE } from '../log/mark.ts';
-import { hasCheckpoint } from '../record/operations.ts';
-import { HEADER_BYTES } from '../record/record.ts';
 import { type Damage, DamagedPlace } from './damage.ts';
 import { HolderNames } from './holder-names.ts';
 import { type LogFile, LogReader } from './log-files.ts';
 import { MessageScan } from './message-scan.ts';
 import { type MarkFound, NewestSegments, type TornFile } from './newest-segments.ts';
 import { FoundCustodies, Recovery } from './recovery.ts';
-import { Wreck } from './wreck.ts';
 
 /** What the log holds, and what is to be done next. */
 export interface RecoveredLog {
@@ -93,7 +90,6 @@ export async function recoverLog(options: LogRecoveryOptions): Promise<Recovered
   const found = new FoundCustodies();
   await new MessageScan(reader, segmentFiles, found, places, pathOf).read(state.segments.values());
   for (const { wreck } of places) names.learn(wreck?.definitions ?? []);
-  if (found.holders().some((id) => !names.has(id))) await learnFromOlder(reader, segmentFiles, names);
   const { leftovers, strangers } = sortOut({ reader, state, newest, logFiles, places });
   const last = segmentFiles.at(-1);
   /** The log ends where an orderly end has left it. */
@@ -141,19 +137,6 @@ function judgeMark({ mark: octets, logFiles }: LogRecoveryOptions, seal: bigint 
   if (mark === undefined) return { mark, fault: hasLog ? 'damaged' : undefined };
   if (seal !== undefined && mark.seal !== seal) return { mark: undefined, fault: 'that of another data folder' };
   return { mark, fault: hasLog && isPartlyDamaged(octets) ? 'damaged in part' : undefined };
-}
-
-/** Names of queues that no definition has any more may be in the checkpoints of older segments. */
-async function learnFromOlder(reader: LogReader, files: readonly LogFile[], names: HolderNames): Promise<void> {
-  for (const file of files.toReversed()) {
-    await reader.scan(file, (header, offset, octets, start) => {
-      if (offset === 0 && hasCheckpoint(octets, start, header.stateBytes)) {
-        const checkpoint = octets.subarray(start - HEADER_BYTES, start + header.payloadBytes);
-        names.learn(new Wreck(checkpoint, { ...header, slotCount: 0 }, 0).definitions);
-      }
-      return false;
-    });
-  }
 }
 
 /** Which files are not needed any more, and which are not of this log. */

@@ -97,11 +97,6 @@ export class FoundCustodies {
   #id = -1;
   #last = new FoundMessages();
 
-  /** Those that hold something. */
-  holders(): number[] {
-    return [...this.byHolder.keys()];
-  }
-
   /** The custody that the cursor is at is live, with what has been amended. */
   add(
     segment: Segment,

@@ -150,8 +150,10 @@ describe.each(['killed', 'ended'] as const)('a flipped bit in a folder whose bro
     }
   });
 
-  it.each(['mark', 'reserve'])('in %s: harmless', async (file) => {
-    for (let at = 0; at < 64; at++) {
+  it.each(['mark', 'reserve', 'log/00000003.state'])('in %s: harmless', async (file) => {
+    const bytes = file.endsWith('.state') ? (octetsOf(folders[how]).get(file)?.length ?? 0) : 64;
+    expect(bytes).toBeGreaterThanOrEqual(64);
+    for (let at = 0; at < bytes; at += Math.ceil(bytes / 100)) {
       copyFolder(folders[how], folders.trial);
       flip(file, at);
       expect(await refusal()).toBeUndefined();
@@ -246,8 +248,8 @@ describe('a folder with', () => {
     ],
     [
       'a newer format',
-      'data folder ~ has format 2, written by warren 9?[31m',
-      () => writeFileSync(at('FORMAT'), JSON.stringify({ format: 2, writtenBy: 'warren 9\u001b[31m' })),
+      'data folder ~ has format 3, written by warren 9?[31m',
+      () => writeFileSync(at('FORMAT'), JSON.stringify({ format: 3, writtenBy: 'warren 9\u001b[31m' })),
     ],
     ['a pipe in the place of the mark', '~/mark is not a file', () => fifo(at('mark'))],
     ['a pipe in the place of the reserve', '~/reserve is not a file', () => fifo(at('reserve'))],
@@ -263,6 +265,9 @@ describe('a folder with', () => {
     ['no mark', () => rmSync(at('mark'))],
     ['an empty mark', () => truncateSync(at('mark'), 0)],
     ['no reserve', () => rmSync(at('reserve'))],
+    ['no second copy', () => rmSync(at('log/00000003.state'))],
+    ['an empty second copy', () => truncateSync(at('log/00000003.state'), 0)],
+    ['a second copy of an older segment', () => copyFileSync(log(1), at('log/00000001.state'))],
     ['no lock', () => rmSync(at('lock'), { recursive: true })],
     ['a foreign file beside all others', () => writeFileSync(at('notes.txt'), '')],
     ['an empty segment too many', () => writeFileSync(log(4), '')],

@@ -68,7 +68,8 @@ export async function fillSample(dataDir: string, killed: string): Promise<void>
 /** Octets of the newest segment. */
 function newestBytes(dataDir: string): number {
   const log = join(dataDir, 'log');
-  return statSync(join(log, readdirSync(log).sort().at(-1) ?? '')).size;
+  const segments = readdirSync(log).filter((name) => name.endsWith('.log'));
+  return statSync(join(log, segments.sort().at(-1) ?? '')).size;
 }
 
 async function declareAll(broker: Broker): Promise<void> {
