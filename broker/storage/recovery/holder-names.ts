@@ -7,15 +7,26 @@ import { decodeDefinitionValue } from '../record/definition-values.ts';
 export const NAMES_SHOWN_MAX = 5;
 
 export class HolderNames {
-  readonly #names = new Map<number, string>();
+  readonly #sources: Iterable<DefinitionChange>[] = [];
+  readonly #known = new Map<number, string>();
 
-  /** Learns from definitions of queues and exchanges; what is known already stays. */
+  /**
+   * Learns from definitions of queues and exchanges; what is known already stays. They are looked through when the first
+   * name is asked for, which mostly never happens.
+   */
   learn(definitions: Iterable<DefinitionChange>): void {
-    for (const change of definitions) {
-      if ((change.kind !== 'queue' && change.kind !== 'exchange') || change.octets === undefined) continue;
-      const id = holderIn(change.octets);
-      if (id !== undefined && !this.#names.has(id)) this.#names.set(id, definitionText(change));
+    this.#sources.push(definitions);
+  }
+
+  get #names(): ReadonlyMap<number, string> {
+    for (const definitions of this.#sources.splice(0)) {
+      for (const change of definitions) {
+        if ((change.kind !== 'queue' && change.kind !== 'exchange') || change.octets === undefined) continue;
+        const id = holderIn(change.octets);
+        if (id !== undefined && !this.#known.has(id)) this.#known.set(id, definitionText(change));
+      }
     }
+    return this.#known;
   }
 
   /**
@@ -23,9 +34,10 @@ export class HolderNames {
    * says it by number, and of what it leaves out it cannot be told.
    */
   tally(counts: ReadonlyMap<number, number>, total: number): string {
-    const known = [...counts].filter(([id]) => this.#names.has(id)).sort(([, a], [, b]) => b - a);
+    const names = this.#names;
+    const known = [...counts].filter(([id]) => names.has(id)).sort(([, a], [, b]) => b - a);
     const told = known.reduce((sum, [, count]) => sum + count, 0);
-    const parts = known.map(([id, count]) => `${count} of ${this.#names.get(id)}`);
+    const parts = known.map(([id, count]) => `${count} of ${names.get(id)}`);
     if (parts.length === 0) return 'of which queues cannot be told';
     const shown = listed(parts);
     return told < total ? `${shown}; of which queues the other ${total - told} were cannot be told` : shown;
