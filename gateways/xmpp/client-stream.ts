@@ -16,9 +16,11 @@ import type { Account } from './account.ts';
 import { ClientLogin, type ClientPeer, type LoginHost } from './client-login.ts';
 import { ClientManagement } from './client-management.ts';
 import { type Element, element } from './element.ts';
+import { InHand } from './in-hand.ts';
 import { tryParseJid } from './jid.ts';
 import * as ns from './namespaces.ts';
 import type { ResolvedOptions } from './options.ts';
+import { mayPublish, type PublishGate } from './publish-gate.ts';
 import type { SaslLogin } from './sasl.ts';
 import type { Session, SessionStream } from './session.ts';
 import { SilenceWatch } from './silence-watch.ts';
@@ -28,8 +30,8 @@ import type { Wire, WireEvents } from './wire.ts';
 
 const TRACE = createTrace('xmpp');
 
-/** Stanzas of a client that may be in hand at a time before its stream is held back. */
-const IN_HAND_MAX = 64;
+/** What of a client may be in hand before its stream is held back. */
+export const IN_HAND_LIMITS = { count: 64, weight: 1024 * 1024 };
 /** Octets that a client does not read before it is cut off. */
 export const STUCK_BYTES = 16 * 1024 * 1024;
 
@@ -38,8 +40,7 @@ export interface ClientHost {
   readonly options: ResolvedOptions;
   login(peer: ClientPeer): SaslLogin;
   account(principal: Principal): Account;
-  /** Publishers are held back (memory, disk): resolves when they are not, at once or later. */
-  untilPublishable(): Promise<void> | undefined;
+  readonly gate: PublishGate;
 }
 
 /** What differs between TCP and WebSocket. */
@@ -82,7 +83,7 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
   /** Elements that wait for one that takes its time. */
   readonly #waiting: Element[] = [];
   #busy = false;
-  #held = false;
+  readonly #inHand = new InHand(IN_HAND_LIMITS, (isFull) => this.#onFull(isFull));
 
   constructor(host: ClientHost, peer: ClientPeer, onEnded: () => void) {
     this.#host = host;
@@ -159,7 +160,7 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
     this.#silence.heard();
     if (TRACE.enabled)
       TRACE.line('<', this.peer.name, element.xmlns === ns.SASL ? `<${element.name}…/>` : String(element));
-    if (this.#busy) this.#waiting.push(element);
+    if (this.#busy || this.#inHand.isFull) this.#waiting.push(element);
     else this.#take(element);
   }
 
@@ -264,7 +265,8 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
       this.#session = account.open(resource, this, conflict);
     } catch (error) {
       if (!(error instanceof StanzaError)) throw error;
-      this.#reply(errorReply(request, error));
+      const reply = errorReply(request, error);
+      if (reply !== undefined) this.#send(reply);
       return;
     }
     this.#bound();
@@ -325,35 +327,39 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
   #handle(session: Session, stanza: Element): void {
     const { handled } = session;
     const number = handled.begin();
-    const done = (): void => {
-      if (!handled.done(number)) return;
-      if (this.#held && handled.outstanding < IN_HAND_MAX / 2) this.#release();
-    };
     const result = this.#attempt(session, stanza);
     if (result === undefined) {
-      done();
+      handled.done(number);
       return;
     }
-    void result.then(done);
-    if (handled.outstanding >= IN_HAND_MAX && !this.#held) {
-      this.#held = true;
-      this.#wire.pause();
-    }
+    const end = this.#inHand.begin(stanza);
+    const done = (): void => {
+      handled.done(number);
+      end();
+    };
+    result.then(done, (error: unknown) => this.onFault(error));
   }
 
-  #release(): void {
-    this.#held = false;
-    if (this.#state !== 'closed' && !this.#busy) this.#wire.resume();
+  #onFull(isFull: boolean): void {
+    if (this.#state === 'closed') return;
+    if (isFull) this.#wire.pause();
+    else if (!this.#busy) this.#goOn();
   }
 
   /** Resolves when the stanza has been taken care of; refusals go back to the client. */
   #attempt(session: Session, stanza: Element): Promise<void> | void {
-    try {
+    return this.#orRefuse(session, stanza, () => {
       checkStanza(stanza);
-      const blocked = stanza.name === 'message' ? this.#host.untilPublishable() : undefined;
-      // While publishers are held back this stream is not read: its messages are publishes.
-      if (blocked !== undefined) this.#hold(blocked);
-      return this.#account?.send(session, stanza);
+      if (this.#host.gate.isOpen || !mayPublish(stanza)) return this.#account?.send(session, stanza);
+      return session
+        .waitFor(this.#host.gate, stanza)
+        .then(() => this.#orRefuse(session, stanza, () => this.#account?.send(session, stanza)));
+    });
+  }
+
+  #orRefuse(session: Session, stanza: Element, act: () => Promise<void> | void): Promise<void> | void {
+    try {
+      return act();
     } catch (error) {
       const refusal = stanzaErrorOf(error);
       if (refusal === undefined) throw error;
@@ -378,18 +384,18 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
   #goOn(): void {
     this.#busy = false;
     try {
-      while (!this.#busy && this.#waiting.length > 0 && this.#state !== 'closed') {
+      while (!this.#busy && !this.#inHand.isFull && this.#waiting.length > 0 && this.#state !== 'closed') {
         this.#take(this.#waiting.shift() as Element);
       }
     } catch (error) {
       this.onFault(error);
     }
-    if (!this.#busy && !this.#held && this.#state !== 'closed') this.#wire.resume();
+    if (!this.#busy && !this.#inHand.isFull && this.#state !== 'closed') this.#wire.resume();
   }
 
   #askForLife(): void {
     // Who is not read has no chance to give a sign of life.
-    if (this.#busy || this.#held) {
+    if (this.#busy || this.#inHand.isFull) {
       this.#silence.heard();
       return;
     }
@@ -413,10 +419,6 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
     if (TRACE.enabled)
       TRACE.line('>', this.peer.name, stanza.xmlns === ns.SASL ? `<${stanza.name}…/>` : String(stanza));
     this.#wire.send(stanza, onWritten);
-  }
-
-  #reply(stanza: Element | undefined): void {
-    if (stanza !== undefined) this.#send(stanza);
   }
 
   /** The session is over or goes on elsewhere. */

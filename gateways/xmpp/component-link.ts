@@ -16,6 +16,7 @@ import { InvariantError } from '../../broker/assert.ts';
 import type { Log } from '../log.ts';
 import { createTrace } from '../trace.ts';
 import { type Element, element } from './element.ts';
+import { InHand } from './in-hand.ts';
 import { bareText, tryParseJid } from './jid.ts';
 import * as ns from './namespaces.ts';
 import { SilenceWatch } from './silence-watch.ts';
@@ -51,8 +52,8 @@ export interface ComponentLinkOptions extends ComponentOptions {
 /** Pauses between attempts: the first, and the longest. Each is twice the one before, shortened by up to half at random. */
 export const PAUSE_MS_MIN = 500;
 export const PAUSE_MS_MAX = 60_000;
-/** Stanzas of the server that may be in hand at a time before its line is held back. */
-export const LINK_IN_HAND_MAX = 1000;
+/** What of the server may be in hand before its line is held back. */
+export const LINK_IN_HAND_LIMITS = { count: 1000, weight: 16 * 1024 * 1024 };
 const TRACE = createTrace('xmpp');
 
 interface Outstanding {
@@ -75,7 +76,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
   #ids = 0;
   #echoWanted = false;
   #failure = '';
-  #inHand = 0;
+  readonly #inHand = new InHand(LINK_IN_HAND_LIMITS, (isFull) => this.#onFull(isFull));
   /** The server has been heard to speak for users of ours, and its owner been told. */
   #warned = false;
 
@@ -83,7 +84,8 @@ export class ComponentLink implements StanzaLink, WireEvents {
     this.#options = options;
     this.#silence = new SilenceWatch(
       options.silenceMs,
-      () => this.#sendEcho(),
+      // A line that is not read brings no sign of life.
+      () => (this.#inHand.isFull ? this.#silence.heard() : this.#sendEcho()),
       () => this.#fail('no sign of life'),
     );
   }
@@ -174,6 +176,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
     const { domain, host, port, log } = this.#options;
     log.info({ domain, server: `${host}:${port}` }, 'XMPP component link open');
     this.#silence.start();
+    if (this.#inHand.isFull) this.#wire?.pause();
     this.#options.onUp();
   }
 
@@ -221,8 +224,9 @@ export class ComponentLink implements StanzaLink, WireEvents {
       return;
     }
     if (stanza.name === 'message' && type === 'error' && this.#onBounce(id, from)) return;
+    // Whatever the server has to say, no more of it than some is in hand at a time.
     const taken = router.route(stanza);
-    if (taken !== undefined) this.#hold(taken);
+    if (taken !== undefined) void taken.then(this.#inHand.begin(stanza));
   }
 
   /** A server does not speak for our own users: it would have their rights. One that has our domain by mistake is told. */
@@ -235,14 +239,9 @@ export class ComponentLink implements StanzaLink, WireEvents {
     if (reply !== undefined) this.#say(reply);
   }
 
-  /** Whatever the server has to say, no more of it than some is in hand at a time. */
-  #hold(taken: Promise<void>): void {
-    this.#inHand += 1;
-    if (this.#inHand >= LINK_IN_HAND_MAX) this.#wire?.pause();
-    void taken.then(() => {
-      this.#inHand -= 1;
-      if (this.#inHand === LINK_IN_HAND_MAX / 2) this.#wire?.resume();
-    });
+  #onFull(isFull: boolean): void {
+    if (isFull) this.#wire?.pause();
+    else this.#wire?.resume();
   }
 
   /** A stanza that cannot be delivered now: the receiver is not what it was said to be. */

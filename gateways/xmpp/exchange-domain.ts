@@ -44,8 +44,8 @@ export interface ExchangeDomainOptions {
   isOurs(domain: string): boolean;
   /** Is the owner of this bare address one whose presence reaches this domain? */
   serves(bare: string): boolean;
-  /** Publishers are held back, and this sender cannot be made to wait. */
-  refusesPublishes(from: Jid): boolean;
+  /** Resolves when what `stanza` asks to publish may be; undefined: at once. Throws StanzaError. */
+  admit(stanza: Element, from: Jid): Promise<void> | undefined;
 }
 
 export class ExchangeDomain implements JidOwner {
@@ -319,9 +319,6 @@ export class ExchangeDomain implements JidOwner {
     if (type === 'groupchat') throw new StanzaError('service-unavailable', 'not a chat room');
     const target = targetOf(to, this.#directory);
     if (target.kind === 'domain') return this.#onChat(stanza, to, from);
-    if (this.#options.refusesPublishes(from)) {
-      throw new StanzaError('resource-constraint', 'publishers are held back: the broker is short of memory or disk');
-    }
     const [exchange, routingKey] = target.kind === 'queue' ? ['', target.queue] : [target.exchange, target.routingKey];
     return this.publish(stanza, exchange, routingKey, from);
   }
@@ -330,6 +327,7 @@ export class ExchangeDomain implements JidOwner {
   async publish(stanza: Element, exchange: string, routingKey: string, from: Jid): Promise<void> {
     const address = { exchange, routingKey, nowMs: Date.now() };
     if (messageOf(stanza, { ...address, userId: '' }) === undefined) return;
+    await this.#options.admit(stanza, from);
     await this.#options.inboxes.get(this.#directory, bareText(from)).publish((userId) => {
       const message = messageOf(stanza, { ...address, userId });
       if (message === undefined) throw new StanzaError('bad-request');

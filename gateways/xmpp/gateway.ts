@@ -21,6 +21,7 @@ import { Inboxes } from './inboxes.ts';
 import { type Jid, parseJid } from './jid.ts';
 import { CLIENT } from './namespaces.ts';
 import { type ResolvedOptions, resolveOptions, type XmppOptions } from './options.ts';
+import { PublishGate } from './publish-gate.ts';
 import { RosterStore } from './roster.ts';
 import { SaslLogin } from './sasl.ts';
 import { type JidOwner, type Settlement, StanzaRouter } from './stanza-router.ts';
@@ -113,8 +114,7 @@ export class XmppDoor implements ClientHost, Gateway {
   readonly #links: ComponentLink[] = [];
   readonly #streams = new Set<ClientStream>();
   #endings: (() => void)[] = [];
-  #alarmed = false;
-  #onPublishable: (() => void)[] = [];
+  readonly gate = new PublishGate();
   #closing: Promise<void> | undefined;
 
   constructor(broker: Broker, options: ResolvedOptions) {
@@ -132,6 +132,7 @@ export class XmppDoor implements ClientHost, Gateway {
       principalOf: (bare) => this.#principalOf(bare),
       addressOfUser: (username) => this.#users.addressOf(username),
       domainFor: (vhost, bare) => this.#domainFor(vhost, bare),
+      gate: this.gate,
       onClosed: (bare, error) =>
         this.#users.endUser(
           bare,
@@ -158,11 +159,11 @@ export class XmppDoor implements ClientHost, Gateway {
     for (const { domain, vhost } of domains) this.#addDomain(domain, vhost, (bare) => this.#isUser(bare));
     for (const { domain, vhost } of components) this.#addDomain(domain, vhost, (bare) => !this.#isUser(bare));
     const stop = this.#broker.observe((event) => {
-      if (event.type === 'alarms') this.#setAlarmed(event.alarms.length > 0);
+      if (event.type === 'alarms') this.gate.setAlarmed(event.alarms.length > 0);
       else for (const directory of this.#directories.values()) directory.onEvent(event);
     }, 'topology');
     this.#endings.push(stop);
-    this.#setAlarmed((await this.#broker.administration.alarms()).length > 0);
+    this.gate.setAlarmed((await this.#broker.administration.alarms()).length > 0);
     for (const directory of this.#directories.values()) {
       // Its domain comes to life when somebody makes it.
       if (!(await directory.load(this.#broker))) log.warn({ vhost: directory.vhost }, 'XMPP: no such virtual host yet');
@@ -240,21 +241,6 @@ export class XmppDoor implements ClientHost, Gateway {
     return this.#users.account(username);
   }
 
-  untilPublishable(): Promise<void> | undefined {
-    if (!this.#alarmed) return undefined;
-    return new Promise((resolve) => {
-      this.#onPublishable.push(resolve);
-    });
-  }
-
-  #setAlarmed(alarmed: boolean): void {
-    this.#alarmed = alarmed;
-    if (alarmed) return;
-    const waiting = this.#onPublishable;
-    this.#onPublishable = [];
-    for (const resolve of waiting) resolve();
-  }
-
   // ---- domains
 
   #directory(vhost: string): Directory {
@@ -285,14 +271,15 @@ export class XmppDoor implements ClientHost, Gateway {
       directory: this.#directory(vhost),
       inboxes: this.#inboxes,
       router: this.#router,
+      // A user of the client port has waited already.
+      admit: (stanza: Element, from: Jid) =>
+        from.domain === this.options.userDomain ? undefined : this.gate.admit(stanza),
     };
     const exchanges = new ExchangeDomain({
       ...context,
       services: new ExchangeServices(context, this.options.version),
       isOurs: (other) => this.#isOurs(other),
       serves,
-      // A user of the client port waits; the line of a whole server cannot.
-      refusesPublishes: (from: Jid) => this.#alarmed && from.domain !== this.options.userDomain,
     });
     this.#domains.push(exchanges);
     this.#endings.push(this.#router.register(domain, exchanges), () => exchanges.close());

@@ -45,6 +45,8 @@ export interface InboxHost {
   onMessage(message: Message, to: string, redelivered: boolean, settlement: DeliverySettlement, queue: string): void;
   /** A further queue that he took from has been deleted. */
   onTapGone(queue: string): void;
+  /** The broker is behind with writing, and publishers are to be held back, or has caught up. */
+  onFlow(held: boolean): void;
   /** The broker has ended the connection: an administrator, a deleted user, a shutdown. */
   onClosed(error: BrokerError): void;
   /** Nothing is left to do for this inbox at present. */
@@ -68,6 +70,8 @@ export class Inbox implements ConsumerEvents {
   #pace: Pace | undefined;
   #tail: Promise<unknown> = Promise.resolve();
   #pending = 0;
+  /** As this connection was told; it is kept meanwhile, or nobody would hear that it is over. */
+  #held = false;
   #closed = false;
 
   constructor(queue: string, host: InboxHost) {
@@ -310,7 +314,7 @@ export class Inbox implements ConsumerEvents {
     const connection = await broker.connect(
       await this.#host.principal(),
       directory.vhost,
-      { onClose: (error) => this.#onClosed(error) },
+      { onClose: (error) => this.#onClosed(error), onFlow: (held) => this.#onFlow(held) },
       { protocol: 'XMPP', name: `xmpp ${this.queue} in ${directory.vhost}` },
     );
     this.#connection = connection;
@@ -319,12 +323,20 @@ export class Inbox implements ConsumerEvents {
     return this.#channel;
   }
 
+  #onFlow(held: boolean): void {
+    this.#held = held;
+    this.#host.onFlow(held);
+    if (!held) this.#rest();
+  }
+
   #onClosed(error: BrokerError): void {
     this.#forget();
     this.#host.onClosed(error);
   }
 
   #forget(): void {
+    if (this.#held) this.#host.onFlow(false);
+    this.#held = false;
     this.#connection = undefined;
     this.#channel = undefined;
     this.#publisher?.abandon();
@@ -394,8 +406,8 @@ export class Inbox implements ConsumerEvents {
   }
 
   get idle(): boolean {
-    const isPublishing = this.#publisher?.outstanding ?? false;
-    return this.#pending === 0 && (this.#pace?.unsettled ?? 0) === 0 && this.#resources.empty && !isPublishing;
+    if (this.#held || (this.#publisher?.outstanding ?? false)) return false;
+    return this.#pending === 0 && (this.#pace?.unsettled ?? 0) === 0 && this.#resources.empty;
   }
 
   #rest(): void {

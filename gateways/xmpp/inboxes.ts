@@ -12,6 +12,7 @@ import { bareText, parseJid } from './jid.ts';
 import { keptStanza, STANZA_TYPE } from './kept-stanza.ts';
 import { eventOf } from './node-events.ts';
 import { presenceElement } from './presence.ts';
+import type { PublishGate } from './publish-gate.ts';
 import type { Settlement, StanzaRouter } from './stanza-router.ts';
 import { audienceOf } from './subscriptions.ts';
 
@@ -20,6 +21,7 @@ export interface InboxesOptions {
   readonly router: StanzaRouter;
   readonly log: Log;
   readonly userDomain: string;
+  readonly gate: PublishGate;
   /** Largest stanza that others take from us. */
   readonly stanzaBytesMax: number;
   /** What has been on its way for less has not waited, in milliseconds. */
@@ -88,6 +90,7 @@ export class Inboxes {
           void this.#options.router.route(presenceElement(type, address, bare));
         }
       },
+      onFlow: (held) => this.#options.gate.setHeld(inbox, held),
       onClosed: (error) => this.#options.onClosed(bare, error),
       onIdle: () => {
         if (this.#inboxes.get(key) === inbox) this.#inboxes.delete(key);

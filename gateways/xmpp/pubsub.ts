@@ -63,11 +63,6 @@ const UNSUPPORTED: { readonly [asked: string]: string } = {
   [`${PUBSUB_OWNER} affiliations`]: 'modify-affiliations',
 };
 
-/** Does this iq ask to publish? */
-export function isPublish(iq: Element): boolean {
-  return iq.attributes.type === 'set' && iq.child('pubsub', PUBSUB)?.child('publish') !== undefined;
-}
-
 /** The answer to a `<pubsub/>`. Rejects with StanzaError and BrokerError. */
 export async function servePubsub(iq: Element, pubsub: Element, from: Jid, context: VerbContext): Promise<Element> {
   const [request] = pubsub.elements;
@@ -146,6 +141,7 @@ async function publish(iq: Element, request: Element, from: Jid, context: VerbCo
   const [payload] = item.elements;
   if (payload === undefined) throw refusal('bad-request', 'payload-required', 'an item without payload');
   if (item.elements.length > 1) throw refusal('bad-request', 'invalid-payload', 'an item has one payload');
+  await context.admit(iq, from);
   const id = item.attributes.id ?? `${iq.attributes.id}`;
   await context.inboxes
     .get(context.directory, bareText(from))

@@ -11,6 +11,7 @@ import { delayElement } from './delay.ts';
 import { type Element, element } from './element.ts';
 import { bareText, formatJid, type Jid } from './jid.ts';
 import { CLIENT, DELAY } from './namespaces.ts';
+import type { PublishGate } from './publish-gate.ts';
 import type { Settlement } from './stanza-router.ts';
 import { StreamError } from './stream-error.ts';
 import { Handled, Unacknowledged } from './stream-management.ts';
@@ -61,6 +62,8 @@ export class Session {
   /** Without stream management: given to the stream, and not yet to the network. */
   #unwritten: Settlement[] = [];
   #resumable = false;
+  /** Stanzas of the client that wait until publishing may go on. */
+  readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
 
@@ -107,6 +110,20 @@ export class Session {
     this.#host.onReceived(this, addressed);
   }
 
+  /**
+   * Resolves when publishing may go on. What has been taken from the client is not held back any more, either, once it
+   * resumes on another stream, for it must be told then how much has been taken care of. Throws StanzaError.
+   */
+  waitFor(gate: PublishGate, stanza: Element): Promise<void> {
+    return new Promise((resolve) => {
+      const pass = gate.wait(stanza, () => {
+        this.#waiting.delete(pass);
+        resolve();
+      });
+      this.#waiting.add(pass);
+    });
+  }
+
   /** `<enable/>`: stanzas are counted from here on. */
   enable(resumable: boolean): void {
     this.#unacknowledged = new Unacknowledged();
@@ -146,6 +163,7 @@ export class Session {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.end(undefined), resumeMs);
     this.#timer.unref();
+    for (const pass of [...this.#waiting]) pass();
     return this.handled.untilSettled();
   }
 

@@ -5,6 +5,7 @@
 import { type Broker, BrokerError, type Channel } from '../../broker/port.ts';
 import { contactAddress, exchangeAddress } from './addresses.ts';
 import type { Directory } from './directory.ts';
+import type { Element } from './element.ts';
 import type { Inboxes } from './inboxes.ts';
 import { bareText, type Jid, parseJid } from './jid.ts';
 import { presenceElement } from './presence.ts';
@@ -17,6 +18,8 @@ export interface VerbContext {
   readonly directory: Directory;
   readonly inboxes: Inboxes;
   readonly router: StanzaRouter;
+  /** Resolves when what `stanza` asks to publish may be; undefined: at once. Throws StanzaError. */
+  admit(stanza: Element, from: Jid): Promise<void> | undefined;
 }
 
 export interface VerbField {

@@ -37,20 +37,25 @@ export interface XmppScene {
 }
 
 /** Call once, at the top of a file or a describe. Users: guest, and `anna` and `berta`, whose password is `secret`. */
-export function useXmpp(options: { readonly xmpp?: XmppOptions; readonly broker?: BrokerOptions } = {}): XmppScene {
+export function useXmpp(
+  options: {
+    readonly xmpp?: XmppOptions | (() => XmppOptions);
+    readonly broker?: BrokerOptions | (() => Promise<Broker>);
+  } = {},
+): XmppScene {
   let broker: Broker;
   let door: XmppDoor;
   let gateways: Gateway[] = [];
   let channel: Channel;
   const raws: RawClient[] = [];
   beforeAll(async () => {
-    broker = await createBroker(options.broker);
+    broker = await (typeof options.broker === 'function' ? options.broker() : createBroker(options.broker));
     for (const name of ['anna', 'berta']) {
       await broker.administration.putUser({ name, password: 'secret' });
       await broker.administration.setPermission({ vhost: '/', user: name, configure: '.*', write: '.*', read: '.*' });
     }
     channel = (await broker.connect()).openChannel();
-    door = await openXmppDoor(broker, options.xmpp);
+    door = await openXmppDoor(broker, typeof options.xmpp === 'function' ? options.xmpp() : options.xmpp);
     gateways = [
       await startXmppGateway(door, LISTENER),
       await startWebSocketGateway({
@@ -133,6 +138,12 @@ export class RawClient {
   /** All that has come since the last `until`. */
   get heard(): string {
     return this.#heard.slice(this.#taken);
+  }
+
+  /** Stanzas that have come since stream management was enabled. */
+  get managedCount(): number {
+    const [, managed = ''] = this.#heard.split('<enabled');
+    return managed.match(/<(?:message|presence|iq)[ >]/g)?.length ?? 0;
   }
 
   say(text: string): void {
