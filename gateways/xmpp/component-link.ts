@@ -13,8 +13,10 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { InvariantError } from '../../broker/assert.ts';
+import { type CancelTimer, type Clock, systemClock } from '../../broker/clock.ts';
 import type { Log } from '../log.ts';
 import { createTrace } from '../trace.ts';
+import { Backoff } from './backoff.ts';
 import { type Element, element } from './element.ts';
 import { InHand } from './in-hand.ts';
 import { bareText, tryParseJid } from './jid.ts';
@@ -44,14 +46,18 @@ export interface ComponentLinkOptions extends ComponentOptions {
   /** A silent link is tested after this time, and given up after as much again. */
   readonly silenceMs: number;
   readonly log: Log;
+  /** Default: the real one. */
+  readonly clock?: Clock;
   /** The link has been opened, or lost. */
   onUp(): void;
   onDown(): void;
 }
 
-/** Pauses between attempts: the first, and the longest. Each is twice the one before, shortened by up to half at random. */
+/** Pauses between attempts: the first, and the longest. */
 export const PAUSE_MS_MIN = 500;
 export const PAUSE_MS_MAX = 60_000;
+/** A link that has been open for so long begins with the first pause again. */
+export const STABLE_MS = 60_000;
 /** What of the server may be in hand before its line is held back. */
 export const LINK_IN_HAND_LIMITS = { count: 1000, weight: 16 * 1024 * 1024 };
 const TRACE = createTrace('xmpp');
@@ -66,8 +72,9 @@ export class ComponentLink implements StanzaLink, WireEvents {
   readonly #options: ComponentLinkOptions;
   #wire: TcpWire | undefined;
   #state: 'down' | 'opening' | 'handshake' | 'up' | 'closed' = 'down';
-  #pauseMs = PAUSE_MS_MIN;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #clock: Clock;
+  readonly #backoff: Backoff;
+  #cancelTimer: CancelTimer = () => {};
   readonly #silence: SilenceWatch;
   /** Said, and not known to have been taken, oldest first. */
   #outstanding: Outstanding[] = [];
@@ -82,6 +89,8 @@ export class ComponentLink implements StanzaLink, WireEvents {
 
   constructor(options: ComponentLinkOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#backoff = new Backoff({ minMs: PAUSE_MS_MIN, maxMs: PAUSE_MS_MAX, stableMs: STABLE_MS, clock: this.#clock });
     this.#silence = new SilenceWatch(
       options.silenceMs,
       // A line that is not read brings no sign of life.
@@ -109,14 +118,14 @@ export class ComponentLink implements StanzaLink, WireEvents {
       this.#failure = error.message;
     });
     socket.once('connect', () => wire.open({ to: this.#options.domain }));
-    this.#timer = setTimeout(() => this.#fail('no answer within the time limit'), handshakeTimeoutMs);
+    this.#cancelTimer = this.#clock.schedule(handshakeTimeoutMs, () => this.#fail('no answer within the time limit'));
   }
 
   /** Says goodbye and does not come back. */
   close(): void {
     const wire = this.#wire;
     this.#state = 'closed';
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
     this.#silence.stop();
     this.#wire = undefined;
     this.#return();
@@ -171,8 +180,8 @@ export class ComponentLink implements StanzaLink, WireEvents {
 
   #onUp(): void {
     this.#state = 'up';
-    this.#pauseMs = PAUSE_MS_MIN;
-    clearTimeout(this.#timer);
+    this.#backoff.connected();
+    this.#cancelTimer();
     const { domain, host, port, log } = this.#options;
     log.info({ domain, server: `${host}:${port}` }, 'XMPP component link open');
     this.#silence.start();
@@ -184,18 +193,17 @@ export class ComponentLink implements StanzaLink, WireEvents {
     if (this.#state === 'closed' || this.#state === 'down') return;
     const wasUp = this.#state === 'up';
     const { domain, host, port, log } = this.#options;
-    const pauseMs = Math.round(this.#pauseMs * (0.5 + Math.random() / 2));
-    this.#pauseMs = Math.min(this.#pauseMs * 2, PAUSE_MS_MAX);
+    const pauseMs = this.#backoff.nextMs();
     const wire = this.#wire;
     this.#wire = undefined;
     this.#state = 'down';
-    clearTimeout(this.#timer);
+    this.#cancelTimer();
     this.#silence.stop();
     wire?.close();
     log.warn({ domain, server: `${host}:${port}`, againInMs: pauseMs }, `XMPP component link not open: ${reason}`);
     if (wasUp) this.#options.onDown();
     this.#return();
-    this.#timer = setTimeout(() => this.start(), pauseMs).unref();
+    this.#cancelTimer = this.#clock.schedule(pauseMs, () => this.start());
   }
 
   /** What the server may not have taken goes back to where it came from. */
