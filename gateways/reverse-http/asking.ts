@@ -11,7 +11,7 @@ import type { Broker, Channel, Connection, Principal } from '../../broker/port.t
 import { hostPort, type PeerAddress } from '../gateway.ts';
 import { Admission } from './admission.ts';
 import { Ask } from './ask.ts';
-import { announcedLength, peekBody, readBody } from './body.ts';
+import { announcedLength, isTooSlow, peekBody, readBody } from './body.ts';
 import { RHTTP_EXCHANGE } from './claim.ts';
 import type { Claims } from './claims.ts';
 import { asHttpError, HttpError } from './http-error.ts';
@@ -211,13 +211,19 @@ export class Asking {
   /** Ends the ask when nobody serves it, or when its answer does not begin in time after the last of its body. */
   #watch(ask: Ask, upload?: IncomingMessage): void {
     const { replyTimeoutMs, unavailableAfterMs, bodyIdleMs } = this.#options;
-    let deadline = performance.now() + replyTimeoutMs;
+    const beganAt = performance.now();
+    const beganBytes = upload?.socket.bytesRead ?? 0;
+    let deadline = beganAt + replyTimeoutMs;
     let seenBytes = 0;
     const isOver = (): boolean => this.#claims.asks.get(ask.id) !== ask;
     const check = async (): Promise<void> => {
       if (isOver()) return;
       if (upload !== undefined && !upload.complete && upload.socket.bytesRead !== seenBytes) {
         seenBytes = upload.socket.bytesRead;
+        if (isTooSlow(seenBytes - beganBytes, beganAt, this.#options)) {
+          ask.giveUp(408, 'the body comes too slowly');
+          return;
+        }
         deadline = performance.now() + Math.min(replyTimeoutMs, bodyIdleMs);
       }
       const leftMs = deadline - performance.now();

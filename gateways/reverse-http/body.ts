@@ -7,6 +7,8 @@ export interface BodyLimits {
   readonly bodyBytesMax: number;
   /** Longest pause between two pieces. */
   readonly bodyIdleMs: number;
+  /** Octets in a second, on average and after the first `bodyIdleMs`; absent: a body may be as slow as it likes. */
+  readonly bodyRateMin?: number;
   /** Of all bodies that are being read at a time; absent: nobody counts. */
   readonly budget?: BodyBudget;
 }
@@ -44,7 +46,7 @@ export function announcedLength(request: IncomingMessage): number | undefined {
 
 /**
  * The body of a request. Throws HttpError: 413 for one over the limit, before it is read where its length is announced;
- * 408 for one that stands still; 400 for one that breaks off; 503 when too much is being read.
+ * 408 for one that stands still or is too slow; 400 for one that breaks off; 503 when too much is being read.
  */
 export async function readBody(
   request: IncomingMessage,
@@ -124,10 +126,21 @@ function tooMuch(): HttpError {
   return new HttpError(503, 'too many large bodies are coming at a time', { 'Retry-After': '5' });
 }
 
+/** Has a body of which so much has come since then been coming too slowly? `beganAt` in ms of `performance.now()`. */
+export function isTooSlow(
+  bytes: number,
+  beganAt: number,
+  { bodyIdleMs, bodyRateMin = 0 }: Pick<BodyLimits, 'bodyIdleMs' | 'bodyRateMin'>,
+): boolean {
+  const elapsedMs = performance.now() - beganAt;
+  return elapsedMs > bodyIdleMs && bytes < (bodyRateMin * elapsedMs) / 1000;
+}
+
 /** All that a stream gives; throws as `readBody`, and 503 when too much is being read. */
 export function collect(stream: Readable, limits: BodyLimits): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
+    const beganAt = performance.now();
     let bytes = 0;
     const settle = (error?: HttpError): void => {
       clearTimeout(timer);
@@ -145,6 +158,11 @@ export function collect(stream: Readable, limits: BodyLimits): Promise<Buffer> {
       bytes += chunk.length;
       chunks.push(chunk);
       const isAffordable = limits.budget?.take(chunk.length) ?? true;
+      if (isTooSlow(bytes, beganAt, limits)) {
+        stream.pause();
+        onIdle();
+        return;
+      }
       if (isAffordable && bytes <= limits.bodyBytesMax) return;
       stream.pause();
       settle(bytes > limits.bodyBytesMax ? tooLarge(limits) : tooMuch());

@@ -35,6 +35,8 @@ export interface ReverseHttpOptions {
   readonly unavailableAfterMs?: number;
   /** How long a body may stand still while it is read. */
   readonly bodyIdleMs?: number;
+  /** Octets of a body that have to come in a second, on average and after the first `bodyIdleMs`. */
+  readonly bodyRateMin?: number;
   /** Largest body of a request that becomes a message, of a reply, and of a published message. */
   readonly bodyBytesMax?: number;
   /** Octets of all bodies that are being read at a time, those that stream excepted. */
@@ -89,6 +91,7 @@ export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {
     tunnelsMax: OPTIONS.reverseHttpTunnelsMax.default,
     unavailableAfterMs: 1000,
     bodyIdleMs: 30_000,
+    bodyRateMin: 240,
     bodyBytesMax: OPTIONS.reverseHttpBodyBytesMax.default,
     streamBytesMin: 64 * 1024,
     streamAfterMs: 100,

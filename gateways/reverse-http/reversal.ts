@@ -74,12 +74,14 @@ export class Reversal {
     const { socket, peer } = transport;
     socket.on('error', () => {});
     const connection = this.#reverse(socket, protocol === 'rh2');
+    const timer = setTimeout(() => socket.destroy(), this.#host.options.bodyIdleMs);
     this.#introduce(connection, transport)
       .then(async (turn) => connection.enlist(await this.#join(turn)))
       .catch((error: unknown) => {
         this.#log(error, `refused a reversed connection from ${peerName(peer)}`);
         socket.destroy();
-      });
+      })
+      .finally(() => clearTimeout(timer));
   }
 
   close(): void {

@@ -188,6 +188,37 @@ describe('slowness', () => {
     expect(await scene.depth('rhttp.foo')).toBe(0);
   });
 
+  it.each([
+    ['read here', '/reversehttp', 'Content-Length: 60000'],
+    ['handed on as it comes', '/http/foo/', 'Content-Length: 1000000'],
+  ])('408 for a body that comes octet by octet, %s, and its server is free again', async (_name, path, length) => {
+    await scene.close();
+    scene = await Scene.open({ bodyIdleMs: 200, bodyRateMin: 500, unavailableAfterMs: 50, closeTimeoutMs: 50 });
+    await ptthApplication(scene, 'foo', (request) => request.resume());
+    const octets = head(`POST ${path} HTTP/1.1`, 'Host: localhost', `Authorization: ${GUEST.Authorization}`, length);
+    const socket = await scene.dial(octets);
+    const timer = setInterval(() => socket.write('x'), 20);
+    const [answered] = await once(socket, 'data');
+    clearInterval(timer);
+    expect(String(answered)).toMatch(/^HTTP\/1\.1 408 /);
+    await eventually(async () => expect((await scene.overview()).busy).toBe(0));
+  });
+
+  it('is borne in a body that comes faster than it must', async () => {
+    await scene.close();
+    scene = await Scene.open({ bodyIdleMs: 100, bodyRateMin: 500 });
+    const octets = head('POST /reversehttp HTTP/1.1', 'Host: localhost', `Authorization: ${GUEST.Authorization}`);
+    const socket = await scene.dial(octets.replace('\r\n\r\n', '\r\nContent-Length: 1511\r\n\r\nname=foo&x='));
+    let left = 15;
+    const timer = setInterval(() => {
+      socket.write('x'.repeat(100));
+      left -= 1;
+      if (left === 0) clearInterval(timer);
+    }, 25);
+    const [answered] = await once(socket, 'data');
+    expect(String(answered)).toMatch(/^HTTP\/1\.1 201 /);
+  });
+
   it('frees the server of a request whose body stops coming', async () => {
     await scene.close();
     scene = await Scene.open({ bodyIdleMs: 100, unavailableAfterMs: 50, replyTimeoutMs: 5000, closeTimeoutMs: 50 });

@@ -23,7 +23,7 @@ describe('TLS', () => {
       certificateName: 'common-name',
       minVersion: 'TLSv1.2',
     });
-    const options = { domain: 'example.org', closeTimeoutMs: 300 };
+    const options = { domain: 'example.org', closeTimeoutMs: 300, bodyIdleMs: 600 };
     const secure = await Scene.open(options, { tls });
     const { administration } = secure.broker;
     await administration.putUser({ name: 'foo' });
@@ -66,6 +66,21 @@ describe('TLS', () => {
       });
       server.emit('connection', socket);
       await eventually(async () => expect(await ask('baz.example.org')).toContain('introduced'));
+    } finally {
+      await secure.close();
+    }
+  });
+
+  it('does not wait for one who says who he is octet by octet', async () => {
+    const { secure, plain } = await secureScene();
+    try {
+      const socket = await dialTls(secure, { ...plain, ALPNProtocols: ['rh1'] });
+      const begun = performance.now();
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n');
+      const timer = setInterval(() => socket.write('x'), 50);
+      await new Promise((resolve) => socket.resume().once('close', resolve));
+      clearInterval(timer);
+      expect(performance.now() - begun).toBeLessThan(5000);
     } finally {
       await secure.close();
     }
