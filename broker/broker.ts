@@ -72,7 +72,8 @@ const DEFAULT_VHOST = '/';
 
 /**
  * Makes a broker: with everything that its data folder holds, or with its default user and virtual host where that holds
- * nothing yet. It keeps no process alive. Throws StoreError for a folder that cannot be used, RestoreError.
+ * nothing yet. It keeps no process alive. Throws StoreError for a folder that cannot be used, RestoreError, and TypeError
+ * for a `dataDir` that is no path.
  */
 export async function createBroker(options: BrokerOptions = {}): Promise<Broker> {
   const watch = new StoreWatch(options.onStoreEvent);
@@ -88,6 +89,7 @@ export async function createBroker(options: BrokerOptions = {}): Promise<Broker>
 async function openStoreFor(options: BrokerOptions, watch: StoreWatch): Promise<Store> {
   const { dataDir, recover = 'refuse', messageMemoryBytes = MESSAGE_MEMORY_BYTES, clock = systemClock } = options;
   if (dataDir === undefined) return memoryStore();
+  checkDataDir(dataDir);
   // Loaded only here: a broker without a data folder has no use for it.
   const { openStore } = await import('./storage/open-store.ts');
   return openStore({
@@ -98,6 +100,16 @@ async function openStoreFor(options: BrokerOptions, watch: StoreWatch): Promise<
     onEvent: (event) => watch.onEvent(event),
     clock,
   });
+}
+
+/** Programs without types may give anything. Throws TypeError. */
+function checkDataDir(dataDir: unknown): void {
+  const advice = 'give the path of a folder, or leave it out for a broker that keeps nothing beyond its process';
+  if (typeof dataDir !== 'string') {
+    throw new TypeError(`dataDir is ${dataDir === null ? 'null' : `a ${typeof dataDir}`}, not a text: ${advice}`);
+  }
+  if (dataDir === '') throw new TypeError(`dataDir is empty: ${advice}`);
+  if (dataDir.includes('\0')) throw new TypeError(`dataDir has a null character in it: ${advice}`);
 }
 
 /**

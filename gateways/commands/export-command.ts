@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { exportLines } from '../../broker/archive/export-archive.ts';
 import { CopyOnWriteFiles } from '../../broker/storage/folder/copy-on-write-files.ts';
-import { nodeFiles } from '../../broker/storage/folder/files.ts';
+import { type FileStatus, nodeFiles } from '../../broker/storage/folder/files.ts';
 import { FORMAT_FILE } from '../../broker/storage/folder/format.ts';
-import { StoreError } from '../../broker/storage/store-error.ts';
+import { StoreError, storeErrorOf } from '../../broker/storage/store-error.ts';
 import { ConfigError, type Environment, readOptions } from '../config.ts';
 import { packageVersion } from '../package.ts';
 import { openFolder, requireFolder, runCommand, type Say, sayEvent } from './command.ts';
@@ -64,9 +64,16 @@ function collect(queue: string, before: readonly string[]): readonly string[] {
 
 /** To look for something to export must not make a folder. */
 async function requireFormat(dataDir: string): Promise<void> {
-  const status = await nodeFiles.status(join(dataDir, FORMAT_FILE)).catch(() => undefined);
-  if (status?.kind === 'file') return;
-  throw new StoreError(dataDir, `${dataDir} is no data folder of Warren: say with --data-dir where it is`);
+  const advice = 'say with --data-dir where the data folder of the broker is';
+  const look = (path: string): Promise<FileStatus | undefined> =>
+    nodeFiles.status(path).catch((error) => {
+      throw storeErrorOf(error, 'cannot read', path);
+    });
+  const folder = await look(dataDir);
+  if (folder === undefined) throw new StoreError(dataDir, `there is nothing at ${dataDir}: ${advice}`);
+  if (folder.kind !== 'folder') throw new StoreError(dataDir, `${dataDir} is not a folder: ${advice}`);
+  if ((await look(join(dataDir, FORMAT_FILE)))?.kind === 'file') return;
+  throw new StoreError(dataDir, `${dataDir} is no data folder of Warren, there is no ${FORMAT_FILE} in it: ${advice}`);
 }
 
 async function write(lines: AsyncGenerator<string, number>, file: string, say: Say): Promise<void> {

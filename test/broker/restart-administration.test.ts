@@ -36,6 +36,17 @@ describe('a new data folder', () => {
   });
 });
 
+it.each([
+  ['', 'dataDir is empty: give the path of a folder, or leave it out'],
+  [5, 'dataDir is a number, not a text: give the path of a folder'],
+  [null, 'dataDir is null, not a text'],
+  ['a\0b', 'dataDir has a null character in it'],
+])('a data folder %j is no path', async (dataDir, text) => {
+  const opening = createBroker({ dataDir: dataDir as string });
+  await expect(opening).rejects.toThrow(TypeError);
+  await expect(opening).rejects.toThrow(text);
+});
+
 describe('the default user', () => {
   it('does not come back when he has been deleted', async () => {
     const restartable = await Restartable.start();

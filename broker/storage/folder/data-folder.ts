@@ -140,6 +140,13 @@ class MadeHere {
       if (errorCode(error) === 'EEXIST') {
         throw new StoreError(path, `data folder ${path} is a symbolic link that leads nowhere: mend it, or remove it`);
       }
+      if (errorCode(error) === 'ENOENT') {
+        throw new StoreError(
+          path,
+          `cannot make ${path}: nothing can be made in ${dirname(path)}; choose another data folder`,
+          error,
+        );
+      }
       throw storeErrorOf(error, 'cannot make the data folder: trouble with', path);
     }
   }

@@ -42,10 +42,23 @@ it.each([[[0xff]], [[0x61, 0xc3]]])('takes UTF-8 only: %j', async (octets) => {
   await expect(linesOf(Uint8Array.from(octets))).rejects.toThrow('it is not text in UTF-8');
 });
 
-it('says why a file cannot be read', async () => {
+it('says why a file cannot be read, and what to do', async () => {
   const path = fresh();
-  await expect(readLines(path).next()).rejects.toThrow('ENOENT');
-  await expect(readLines(join(path, '..')).next()).rejects.toThrow('EISDIR');
+  await expect(readLines(path).next()).rejects.toThrow(/^there is no such file: look how it is spelt.*\(ENOENT\)$/);
+  await expect(readLines(join(path, '..')).next()).rejects.toThrow(/^it is a folder: name a file in it \(EISDIR\)$/);
+});
+
+it('says why a file cannot be written, and what to do', async () => {
+  const path = fresh();
+  const inNone = join(path, 'none/file');
+  await expect(lineFile(inNone)).rejects.toThrow(
+    `${inNone}: the folder that it is to be in is not there: make that first`,
+  );
+  writeFileSync(path, '');
+  await expect(lineFile(join(path, 'x'))).rejects.toThrow(
+    /a part of its path is not a folder: name another file \(ENOTDIR\)$/,
+  );
+  await expect(lineFile(join(path, '..'))).rejects.toThrow(/it is a folder: name a file in it \(EISDIR\)$/);
 });
 
 it('writes a file that is there when it is complete, for its owner only', async () => {

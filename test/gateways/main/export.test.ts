@@ -58,7 +58,8 @@ describe('warren export', () => {
     [['--messages', 'urgent', '--vhost', 'shop'], "there is no durable queue 'urgent' in virtual host 'shop'"],
     [['--messages', 'orders'], "there is a queue 'orders' in the virtual hosts '/', 'shop': say which with --vhost"],
     [['--vhost', 'nowhere'], "there is no virtual host 'nowhere'"],
-    [['/nowhere/archive'], 'ENOENT'],
+    [['/nowhere/archive'], '/nowhere/archive: the folder that it is to be in is not there: make that first, or name'],
+    [['/'], '/: it is a folder: name a file in it (EISDIR)'],
   ])('says what there is not: %j', async (words, text) => {
     const dataDir = await sample();
     const { code, stdout, stderr } = await exported(dataDir, ...words);
@@ -73,9 +74,16 @@ describe('warren export', () => {
     expect(await exported(dataDir)).toEqual({
       code: 1,
       stdout: '',
-      stderr: `warren export: ${dataDir} is no data folder of Warren: say with --data-dir where it is\n`,
+      stderr: `warren export: there is nothing at ${dataDir}: say with --data-dir where the data folder of the broker is\n`,
     });
     expect(existsSync(dataDir)).toBe(false);
+    const parent = join(dataDir, '..');
+    const { stderr } = await exported(parent);
+    expect(stderr).toContain(
+      `${parent} is no data folder of Warren, there is no FORMAT in it: say with --data-dir where`,
+    );
+    writeFileSync(dataDir, '');
+    expect((await exported(dataDir)).stderr).toContain(`${dataDir} is not a folder: say with --data-dir where`);
   });
 
   it('waits for nobody: a broker that has the folder open must be ended first', async () => {
@@ -92,7 +100,10 @@ describe('warren export', () => {
     writeFileSync(file, 'the export before');
     const words = ['export', '--data-dir', dataDir, '--all-messages', file];
     const { code, stderr } = await warrenCommand(words, { after: 'ulimit -f 1' });
-    expect([code, stderr]).toEqual([1, expect.stringMatching(/^warren export: EFBIG/)]);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^warren export: .*archive\.jsonl: the file is larger than .*\(EFBIG\)$/m),
+    ]);
     expect(readFileSync(file, 'utf8')).toBe('the export before');
     expect(readdirSync(join(file, '..'))).toEqual(['archive.jsonl']);
   });

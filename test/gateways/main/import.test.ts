@@ -205,7 +205,10 @@ describe('warren import', () => {
     it('does not touch the folder when the file cannot be read as a whole', async () => {
       const dataDir = fresh('data');
       const file = fresh('archive.jsonl');
-      expect(await imported(dataDir, file)).toMatchObject({ code: 1, stderr: expect.stringContaining('ENOENT') });
+      expect(await imported(dataDir, file)).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining(`${file}: there is no such file: look how it is spelt`),
+      });
       writeFileSync(file, archive({ queues }, message()).slice(0, -9));
       expect((await imported(dataDir, file)).code).toBe(1);
       expect(existsSync(dataDir)).toBe(false);
