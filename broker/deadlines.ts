@@ -64,6 +64,21 @@ export class Deadlines<T extends Timed> {
     return true;
   }
 
+  /**
+   * Handles now what is due by `throughMs`, milliseconds since 1970, whenever the timer fires; a batch of it at most. False
+   * when something of it is left.
+   */
+  handleThrough(throughMs: number): boolean {
+    for (let count = 0; this.firstMs <= throughMs; count++) {
+      const first = this.#heap[0];
+      if (first === undefined) break;
+      if (count === BATCH_MAX) return false;
+      this.delete(first);
+      this.#onDue(first);
+    }
+    return true;
+  }
+
   clear(): void {
     for (const item of this.#heap) item.heapIndex = -1;
     this.#heap.length = 0;

@@ -23,6 +23,7 @@ export function memoryStore(): Store {
     settle: nothing,
     amend: nothing,
     delivered: nothing,
+    newPage: neverPaged,
     page: neverPaged,
     load: neverPaged,
     settlePage: nothing,

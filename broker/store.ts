@@ -52,7 +52,7 @@ export interface Holder {
 
 /** Where a commit has put what it holds. Only the store looks inside; the model compares with `undefined`. */
 export interface StoredRecord {
-  /** True when it has been written and can be read back, synced or not. */
+  /** True when it has been written. */
   readonly written: boolean;
 }
 
@@ -89,6 +89,23 @@ export interface Page {
   readonly lastPosition: number;
   /** The earliest time at which one of them expires; Infinity = none does. */
   readonly expiresAtMs: number;
+}
+
+/**
+ * A page that is being filled with messages that nobody keeps in memory: they are on their way to disk from the moment on
+ * at which they are added. Made by `Store.newPage`.
+ */
+export interface GrowingPage {
+  readonly count: number;
+  /** The earliest time at which one of them expires; Infinity = none does. */
+  readonly expiresAtMs: number;
+  /**
+   * Custody of `message` begins as with `Store.admit`, in the order of positions. Sets `custody.record`; the custody need not
+   * be kept.
+   */
+  add(custody: Custody, message: Message, survives: boolean): void;
+  /** The page, which can be read at once; nothing is added to it any more. There must be something in it. */
+  close(): Page;
 }
 
 /** A message as it comes back from a page or after a restart. */
@@ -180,7 +197,9 @@ export interface Store {
   /** `holder.deliveredThrough` has grown. After a crash what was delivered and not settled counts as redelivered. */
   delivered(holder: Holder): void;
 
-  /** The page of these custodies, in the order of positions and of one priority; every `record` is `written`. */
+  /** A page for what joins the end of the ready messages of one holder and one priority. */
+  newPage(holder: Holder, priority: number): GrowingPage;
+  /** The page of these custodies, in the order of positions and of one priority. */
   page(holder: Holder, custodies: readonly Custody[], bodyBytes: number): Page;
   /**
    * Reads a page: those of its messages that are still in custody, in the order of positions. The bodies share few large

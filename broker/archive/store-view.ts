@@ -109,6 +109,10 @@ export class StoreView implements Store {
     neverAsked();
   }
 
+  newPage(): never {
+    neverAsked();
+  }
+
   page(): never {
     neverAsked();
   }

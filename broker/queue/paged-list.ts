@@ -1,23 +1,31 @@
 /**
- * The ready messages of a queue whose store can hold them: those that go next and those that came last in memory, what
- * lies between them on disk only, in pages.
+ * The ready messages of a queue whose store can hold them: those that go next in memory, all others on disk only, in pages.
  *
  * ```
- * shift <- front (messages) <- pages (on disk) <- tail (messages, on their way to disk) <- push
+ * shift <- front (messages) <- pages (on disk, or on their way) <- push
  * ```
  *
  * As long as the ready messages of all queues fit into the store's budget everything is in the front, and this is a
- * `ReadyList`. Beyond it, what comes joins the tail, and leaves memory a page at a time as soon as it has been written.
- * Pages come back one ahead of their turn; when none is left, the tail becomes the front again.
+ * `ReadyList`. Beyond it, what comes goes to the store at once, into a page that grows until it is full or its turn has
+ * come: nothing of it stays in memory here. Pages come back one ahead of their turn.
  *
- * Invariant: positions rise from front to pages to tail. What comes back from a consumer had been in the front, so it
- * belongs there again.
+ * Invariant: positions rise from front to pages. What comes back from a consumer had been in the front, so it belongs
+ * there again.
  */
+import { assert } from '../assert.ts';
 import type { Clock } from '../clock.ts';
 import { Deadlines, type Timed } from '../deadlines.ts';
 import type { Message } from '../message.ts';
-import { type Holder, PAGING, type Page, type PagingLimits, type Restored, type Store } from '../store.ts';
-import { Place, type QueuedMessage } from './queued-message.ts';
+import {
+  type GrowingPage,
+  type Holder,
+  PAGING,
+  type Page,
+  type PagingLimits,
+  type Restored,
+  type Store,
+} from '../store.ts';
+import type { QueuedMessage } from './queued-message.ts';
 import { ReadyList } from './ready-list.ts';
 
 /** What a list needs of the queue that it belongs to. */
@@ -29,8 +37,11 @@ export interface PagedListHost {
   restored(from: Restored): QueuedMessage;
   /** A message has come back to the front of the list. */
   onLoaded(queued: QueuedMessage): void;
-  /** A message is about to leave memory. */
-  onUnloaded(queued: QueuedMessage): void;
+  /**
+   * A message of a page is to expire that was due at this time, in milliseconds since 1970: lets those in memory expire that
+   * were due before, or some of them if they are many. Answers whether that were all.
+   */
+  expireThrough(dueMs: number): boolean;
   /** A message has expired where nobody looked; it has left the list. */
   onExpired(queued: QueuedMessage): void;
   /** The list has messages again, or fewer than was thought: those that could not be read, with bodies of `lost`. */
@@ -46,19 +57,43 @@ const MESSAGE_OVERHEAD_BYTES = 512;
 const SHARE_PARTS = 8;
 const SHARE_BYTES_MIN = 16 * 1024;
 
-/** A page in its place in the list, due when the first of its messages expires. */
+/** A page in its place in the list, due when the first of its messages expires. The last one may still grow. */
 class Leaf implements Timed {
-  readonly page: Page;
   readonly position: number;
   dueMs = 0;
   heapIndex = -1;
   /** It is being read, to drop what has expired. */
   isSwept = false;
+  /** What those of a page that grows will take in memory. */
+  bytes = 0;
+  /** Until it is closed. */
+  growing: GrowingPage | undefined;
+  #page: Page | undefined;
 
-  constructor(page: Page) {
-    this.page = page;
-    this.position = page.firstPosition;
+  constructor(page: Page | GrowingPage, position: number) {
+    if ('close' in page) this.growing = page;
+    else this.#page = page;
+    this.position = position;
   }
+
+  get expiresAtMs(): number {
+    return (this.#page ?? this.growing)?.expiresAtMs ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** The page; nothing is added to it any more. */
+  close(): Page {
+    this.#page ??= this.growing?.close();
+    this.growing = undefined;
+    assert(this.#page !== undefined, 'a leaf has a page');
+    return this.#page;
+  }
+}
+
+/** A page that has been looked through, and what was found; what had expired at `nowMs` goes. */
+interface Sweep {
+  readonly leaf: Leaf;
+  readonly all: readonly QueuedMessage[];
+  readonly nowMs: number;
 }
 
 export class PagedList {
@@ -71,18 +106,15 @@ export class PagedList {
   #leaves: Leaf[] = [];
   /** The first leaf of `#leaves` that is left. */
   #first = 0;
-  #tail: QueuedMessage[] = [];
-  #tailBytes = 0;
-  #tailGone = 0;
   /** What the front takes in memory. */
   #frontBytes = 0;
-  /** The tail makes a page that has not been written yet. */
-  #awaitsWrite = false;
   /** It counts in `Store.pagingCount`. */
   #isCounted = false;
   /** The page that is on its way to the front. */
   #loading: Page | undefined;
   #sweeping: Deadlines<Leaf> | undefined;
+  /** In the order in which they were begun; the first of them waits for messages in memory that must go before. */
+  #sweeps: Sweep[] = [];
 
   constructor(host: PagedListHost) {
     this.#host = host;
@@ -99,10 +131,6 @@ export class PagedList {
     return this.#leaves.length - this.#first + (this.#loading === undefined ? 0 : 1);
   }
 
-  get #isPaging(): boolean {
-    return this.#tail.length > 0 || this.#pageCount > 0;
-  }
-
   /** Octets that this list may have in a page, and in front before it pages out. */
   get #shareBytes(): number {
     const { residentBytesMax, pagingCount } = this.#store;
@@ -114,21 +142,38 @@ export class PagedList {
   }
 
   #count(): void {
-    if (this.#isCounted === this.#isPaging) return;
+    if (this.#isCounted === this.#pageCount > 0) return;
     this.#isCounted = !this.#isCounted;
     this.#store.pagingCount += this.#isCounted ? 1 : -1;
   }
 
-  /** Adds a message whose position is above all others'. */
-  push(queued: QueuedMessage): void {
+  /**
+   * Adds a message whose position is above all others'; `survives` is for the store. Answers whether it stays in memory.
+   */
+  push(queued: QueuedMessage, survives: boolean): boolean {
     this.size++;
-    const cost = costOf(queued.message);
-    this.#store.residentBytes += cost;
-    if (this.#isPaging || this.#isCrowded) this.#append(queued, cost);
-    else {
-      this.#frontBytes += cost;
-      this.#front.push(queued);
+    if (this.#pageCount > 0 || this.#isCrowded) {
+      this.#append(queued, survives);
+      return false;
     }
+    if (survives) this.#store.admit(queued, queued.message, true);
+    this.#keep(queued);
+    this.#front.push(queued);
+    return true;
+  }
+
+  /** It is in the front from now on. */
+  #keep({ message }: QueuedMessage): void {
+    const cost = costOf(message);
+    this.#frontBytes += cost;
+    this.#store.residentBytes += cost;
+  }
+
+  /** It is not in the front any more. */
+  #unkeep({ message }: QueuedMessage): void {
+    const cost = costOf(message);
+    this.#frontBytes -= cost;
+    this.#store.residentBytes -= cost;
   }
 
   get #isCrowded(): boolean {
@@ -138,77 +183,33 @@ export class PagedList {
     );
   }
 
-  #append(queued: QueuedMessage, cost: number): void {
-    if (queued.record === undefined) this.#store.admit(queued, queued.message, false);
-    this.#tail.push(queued);
-    this.#tailBytes += cost;
-    this.#count();
-    if (this.#hasPage && !this.#awaitsWrite) this.#pageOut();
-  }
-
-  get #hasPage(): boolean {
-    return this.#tail.length >= this.#limits.pageMessages || this.#tailBytes >= this.#pageBytes;
-  }
-
-  /** Pages out what has been written, from the oldest on; what makes a page and has not been, later. */
-  #pageOut(): void {
-    const tail = this.#tail;
-    let start = 0;
-    for (;;) {
-      const end = this.#pageEnd(start);
-      if (end === undefined) break;
-      this.#pageOutRun(tail.slice(start, end));
-      start = end;
+  #append(queued: QueuedMessage, survives: boolean): void {
+    const { message, priority, position } = queued;
+    let leaf = this.#leaves[this.#leaves.length - 1];
+    if (leaf?.growing === undefined) {
+      leaf = new Leaf(this.#store.newPage(this.#host.holder, priority), position);
+      this.#leaves.push(leaf);
+      this.#count();
     }
-    if (start > 0) {
-      this.#tail = tail.slice(start);
-      this.#tailBytes = this.#tail.reduce((sum, queued) => sum + liveCostOf(queued), 0);
-    }
-    if (!this.#hasPage || this.#awaitsWrite) return;
-    this.#awaitsWrite = true;
-    this.#store.whenSynced({
-      onSynced: () => {
-        this.#awaitsWrite = false;
-        this.#pageOut();
-      },
-    });
-  }
-
-  /** Where the page ends that begins at `start` in the tail; undefined when it is not full or not written yet. */
-  #pageEnd(start: number): number | undefined {
-    const { pageMessages } = this.#limits;
-    const pageBytes = this.#pageBytes;
-    let bytes = 0;
-    for (let end = start; end < this.#tail.length; end++) {
-      const queued = this.#tail[end] as QueuedMessage;
-      if (queued.place !== Place.gone && queued.record?.written !== true) return undefined;
-      bytes += liveCostOf(queued);
-      if (end - start + 1 === pageMessages || bytes >= pageBytes) return end + 1;
-    }
-    return undefined;
-  }
-
-  #pageOutRun(run: readonly QueuedMessage[]): void {
-    const kept = run.filter(({ place }) => place !== Place.gone);
-    this.#tailGone -= run.length - kept.length;
-    if (kept.length === 0) return;
-    for (const queued of kept) {
-      this.#store.residentBytes -= costOf(queued.message);
-      this.#host.onUnloaded(queued);
-    }
-    this.#addLeaf(this.#store.page(this.#host.holder, kept, bodyBytesOf(kept)));
+    const { growing } = leaf;
+    assert(growing !== undefined, 'the leaf has just been found to grow');
+    growing.add(queued, message, survives);
+    leaf.bytes += costOf(message);
+    if (leaf.heapIndex < 0 || leaf.expiresAtMs < leaf.dueMs) this.#watch(leaf);
+    if (growing.count >= this.#limits.pageMessages || leaf.bytes >= this.#pageBytes) leaf.close();
   }
 
   #addLeaf(page: Page): void {
-    const leaf = new Leaf(page);
+    const leaf = new Leaf(page, page.firstPosition);
     this.#leaves.push(leaf);
     this.#watch(leaf);
   }
 
   #watch(leaf: Leaf): void {
-    if (leaf.page.expiresAtMs === Number.POSITIVE_INFINITY) return;
+    if (leaf.expiresAtMs === Number.POSITIVE_INFINITY) return;
     this.#sweeping ??= new Deadlines(this.#host.clock, (due) => this.#sweep(due));
-    this.#sweeping.add(leaf, leaf.page.expiresAtMs);
+    this.#sweeping.delete(leaf);
+    this.#sweeping.add(leaf, leaf.expiresAtMs);
   }
 
   /** Takes over a page of an earlier process; its positions are above all others' so far. */
@@ -221,54 +222,44 @@ export class PagedList {
   /** Puts a message back to the place that its position gives it. */
   putBack(queued: QueuedMessage): void {
     this.size++;
-    const cost = costOf(queued.message);
-    this.#store.residentBytes += cost;
-    this.#frontBytes += cost;
+    this.#keep(queued);
     this.#front.putBack(queued);
   }
 
   /** Takes the message with the lowest position; undefined also when it has to be read first (see `waits`). */
   shift(): QueuedMessage | undefined {
     if (this.#pageCount > 0) this.#readAhead();
-    else if (this.#front.size === 0 && this.#tail.length > 0) this.#takeTail();
     const queued = this.#front.shift();
     if (queued === undefined) return undefined;
     this.size--;
-    const cost = costOf(queued.message);
-    this.#frontBytes -= cost;
-    this.#store.residentBytes -= cost;
+    this.#unkeep(queued);
     return queued;
-  }
-
-  /** No page is left: what came last goes next. */
-  #takeTail(): void {
-    for (const queued of this.#tail) {
-      if (queued.place === Place.gone) continue;
-      this.#frontBytes += costOf(queued.message);
-      this.#front.push(queued);
-    }
-    this.#dropTail();
-  }
-
-  #dropTail(): void {
-    this.#tail = [];
-    this.#tailBytes = 0;
-    this.#tailGone = 0;
-    this.#count();
   }
 
   /** Reads the next page when little is left in front of it. */
   #readAhead(): void {
-    if (this.#front.size >= this.#limits.readAheadMessages || this.#frontBytes >= this.#pageBytes / 2) return;
     const leaf = this.#leaves[this.#first];
-    if (this.#loading !== undefined || leaf === undefined || leaf.isSwept) return;
+    if (leaf !== undefined && !leaf.isSwept && this.#hasRoom) this.#load(leaf);
+  }
+
+  /** No page is on its way to the front, and there is room for one. */
+  get #hasRoom(): boolean {
+    return (
+      this.#loading === undefined &&
+      this.#front.size < this.#limits.readAheadMessages &&
+      this.#frontBytes < this.#pageBytes / 2
+    );
+  }
+
+  /** Reads the first of the pages into the front. */
+  #load(leaf: Leaf): void {
     this.#first++;
     if (this.#first * 2 > this.#leaves.length) {
       this.#leaves = this.#leaves.slice(this.#first);
       this.#first = 0;
     }
     this.#sweeping?.delete(leaf);
-    const { page } = leaf;
+    const page = leaf.close();
     this.#loading = page;
     void this.#store.load(page).then((restored) => this.#onLoaded(page, restored));
   }
@@ -281,9 +272,7 @@ export class PagedList {
     const loaded = restored.map((each) => this.#host.restored(each));
     for (const queued of loaded) {
       bodyBytes += queued.message.bodyBytes;
-      const cost = costOf(queued.message);
-      this.#store.residentBytes += cost;
-      this.#frontBytes += cost;
+      this.#keep(queued);
       this.#front.append(queued);
     }
     this.#count();
@@ -297,49 +286,62 @@ export class PagedList {
     this.#host.onReady({ bodyBytes });
   }
 
-  /** Some messages of a page have expired: they go, and the others become a page again, in the same place. */
+  /** Some messages of a page have expired: it goes next, or is looked through in its place. */
   #sweep(leaf: Leaf): void {
+    if (leaf === this.#leaves[this.#first] && this.#hasRoom) {
+      this.#load(leaf);
+      return;
+    }
     leaf.isSwept = true;
-    void this.#store.load(leaf.page).then((restored) => {
-      const index = this.#leaves.indexOf(leaf, this.#first);
-      if (index < 0) return;
-      const nowMs = this.#host.clock.now();
+    const nowMs = this.#host.clock.now();
+    void this.#store.load(leaf.close()).then((restored) => {
       const all = restored.map((each) => this.#host.restored(each));
-      const kept = all.filter(({ expiresAtMs }) => expiresAtMs > nowMs);
-      const expired = all.filter(({ expiresAtMs }) => expiresAtMs <= nowMs);
-      const left = kept.length === 0 ? [] : [this.#store.page(this.#host.holder, kept, bodyBytesOf(kept))];
-      const leaves = left.map((page) => new Leaf(page));
-      this.#leaves.splice(index, 1, ...leaves);
-      for (const each of leaves) this.#watch(each);
-      this.#count();
-      this.size -= expired.length;
-      for (const queued of expired) this.#host.onExpired(queued);
-      this.#lose(leaf.page.count - all.length, leaf.page.bodyBytes - bodyBytesOf(all));
+      this.#sweeps.push({ leaf, all, nowMs });
+      if (this.#sweeps.length === 1) this.#endSweeps();
     });
+  }
+
+  /** Pages expire one after the other, and none before what is in memory and was due before. */
+  #endSweeps(): void {
+    for (let sweep = this.#sweeps[0]; sweep !== undefined; sweep = this.#sweeps[0]) {
+      if (!this.#host.expireThrough(sweep.leaf.expiresAtMs)) {
+        this.#host.clock.defer(() => this.#endSweeps());
+        return;
+      }
+      // It may have gone with what has expired just now, as when that was the last of a purged queue.
+      if (this.#sweeps.shift() === sweep) this.#endSweep(sweep);
+    }
+  }
+
+  /** What has expired goes, and the others become a page again, in the same place. */
+  #endSweep({ leaf, all, nowMs }: Sweep): void {
+    const index = this.#leaves.indexOf(leaf, this.#first);
+    if (index < 0) return;
+    const kept = all.filter(({ expiresAtMs }) => expiresAtMs > nowMs);
+    const expired = all.filter(({ expiresAtMs }) => expiresAtMs <= nowMs);
+    const left = kept.length === 0 ? [] : [this.#store.page(this.#host.holder, kept, bodyBytesOf(kept))];
+    const leaves = left.map((page) => new Leaf(page, page.firstPosition));
+    this.#leaves.splice(index, 1, ...leaves);
+    for (const each of leaves) this.#watch(each);
+    this.#count();
+    this.size -= expired.length;
+    for (const queued of expired) this.#host.onExpired(queued);
+    const { count, bodyBytes } = leaf.close();
+    this.#lose(count - all.length, bodyBytes - bodyBytesOf(all));
   }
 
   /** Takes a message in memory out of the middle; it must be in the list and is marked `gone`. */
   remove(queued: QueuedMessage): void {
-    const cost = costOf(queued.message);
-    this.#store.residentBytes -= cost;
+    this.#unkeep(queued);
     this.size--;
-    const [oldest] = this.#tail;
-    if (oldest === undefined || queued.position < oldest.position) {
-      this.#frontBytes -= cost;
-      this.#front.remove(queued);
-    } else {
-      this.#tailBytes -= cost;
-      queued.place = Place.gone;
-      this.#tailGone++;
-      if (this.#tailGone === this.#tail.length) this.#dropTail();
-    }
+    this.#front.remove(queued);
   }
 
   /** Takes all: answers those in memory, in order; custody of those in pages ends here. */
   clear(): QueuedMessage[] {
-    const items = [...this.#front.clear(), ...this.#tail.filter(({ place }) => place !== Place.gone)];
-    for (const queued of items) this.#store.residentBytes -= costOf(queued.message);
-    for (const { page } of this.#leaves.slice(this.#first)) this.#store.settlePage(page);
+    const items = this.#front.clear();
+    for (const queued of items) this.#unkeep(queued);
+    for (const leaf of this.#leaves.slice(this.#first)) this.#store.settlePage(leaf.close());
     if (this.#loading !== undefined) this.#store.settlePage(this.#loading);
     this.stop();
     this.size = 0;
@@ -352,17 +354,14 @@ export class PagedList {
     this.#first = 0;
     this.#loading = undefined;
     this.#sweeping?.clear();
+    this.#sweeps = [];
     this.#frontBytes = 0;
-    this.#dropTail();
+    this.#count();
   }
 }
 
 function costOf(message: Message): number {
   return message.bodyBytes + MESSAGE_OVERHEAD_BYTES;
-}
-
-function liveCostOf({ place, message }: QueuedMessage): number {
-  return place === Place.gone ? 0 : costOf(message);
 }
 
 function bodyBytesOf(messages: readonly QueuedMessage[]): number {

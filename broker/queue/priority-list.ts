@@ -4,7 +4,8 @@ import { PagedList } from './paged-list.ts';
 import type { QueuedMessage } from './queued-message.ts';
 import type { ReadyList } from './ready-list.ts';
 
-type Level = ReadyList | PagedList;
+/** `ReadyList` or `PagedList`; `push` answers whether the message stays in memory. */
+type Level = (ReadyList | PagedList) & { push(queued: QueuedMessage, survives: boolean): boolean };
 
 export class PriorityList {
   /** Index = priority; made when first used. */
@@ -27,8 +28,8 @@ export class PriorityList {
     return this.#highest()?.waits ?? false;
   }
 
-  push(queued: QueuedMessage): void {
-    this.#levelOf(queued.priority).push(queued);
+  push(queued: QueuedMessage, survives: boolean): boolean {
+    return this.#levelOf(queued.priority).push(queued, survives);
   }
 
   putBack(queued: QueuedMessage): void {

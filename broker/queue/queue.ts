@@ -6,7 +6,6 @@
  * credit restores it. `dispatch` is a loop with a running flag, so that what consumers do from inside a delivery never
  * grows the stack.
  */
-
 import type { EffectivePolicy } from '../administration/policies.ts';
 import type { Consumer } from '../channel/consumer.ts';
 import type { Clock } from '../clock.ts';
@@ -143,7 +142,8 @@ export class Queue {
         let outcome: number = Outcome.accepted;
         if (consumer.noAck) consumer.channel.deliverSettled(consumer, message, false);
         else {
-          const queued = this.#admit(message);
+          const queued = this.#take(message);
+          if (this.#survives(message)) this.#store.admit(queued, message, true);
           this.#deliver(queued, consumer);
           if (queued.record !== undefined) outcome = Outcome.stored;
         }
@@ -154,12 +154,11 @@ export class Queue {
     }
     // Deleted from inside a delivery of this very message to another queue.
     if (this.deleted) return Outcome.accepted;
-    const queued = this.#admit(message);
-    const outcome = queued.record === undefined ? Outcome.accepted : Outcome.stored;
-    this.#ready.push(queued);
+    const survives = this.#survives(message);
+    this.#ready.push(this.#take(message), survives);
     // From inside a delivery: somebody may still have credit for it.
     if (!this.#dispatching) this.#dropOverflow();
-    return outcome;
+    return survives ? Outcome.stored : Outcome.accepted;
   }
 
   /** Delivers as long as there are ready messages and consumers with credit. */
@@ -340,7 +339,7 @@ export class Queue {
   start(consumer: Consumer): void {
     if (!this.consumers.has(consumer)) return;
     consumer.known = true;
-    if (this.#settings.singleActiveConsumer && this.#hasActive()) return;
+    if (this.#settings.singleActiveConsumer && [...this.consumers].some(({ active }) => active)) return;
     consumer.active = true;
     this.credit(consumer);
   }
@@ -368,10 +367,6 @@ export class Queue {
     this.touch();
   }
 
-  #hasActive(): boolean {
-    return [...this.consumers].some(({ active }) => active);
-  }
-
   /** The next in line becomes the single active consumer: the highest priority, of those the first to come. */
   #promote(): void {
     let next: Consumer | undefined;
@@ -397,7 +392,12 @@ export class Queue {
     return count;
   }
 
-  #admit(message: Message): QueuedMessage {
+  #survives(message: Message): boolean {
+    return this.#keeps && (message.traits & Trait.persistent) !== 0;
+  }
+
+  /** Custody begins; the store is still to be told. */
+  #take(message: Message): QueuedMessage {
     const { messageTtlMs, maxPriority } = this.#settings;
     let expiresAtMs = Number.POSITIVE_INFINITY;
     if (messageTtlMs !== undefined || (message.traits & Trait.expiration) !== 0) {
@@ -406,10 +406,7 @@ export class Queue {
       expiresAtMs = this.#host.clock.now() + ttlMs;
     }
     const wanted = maxPriority > 0 && (message.traits & Trait.priority) !== 0 ? (message.properties.priority ?? 0) : 0;
-    const priority = Math.min(wanted, maxPriority);
-    const queued = new QueuedMessage(this, message, ++this.#lastPosition, priority, expiresAtMs);
-    if (this.#keeps && (message.traits & Trait.persistent) !== 0) this.#store.admit(queued, message, true);
-    return queued;
+    return new QueuedMessage(this, message, ++this.#lastPosition, Math.min(wanted, maxPriority), expiresAtMs);
   }
 
   /** Custody ends, and nothing more becomes of the message. */

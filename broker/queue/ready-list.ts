@@ -22,10 +22,11 @@ export class ReadyList {
   #stragglers: QueuedMessage[] = [];
   #marks = 0;
 
-  /** Adds a message whose position is above all others'; it will stay for a while. */
-  push(item: QueuedMessage): void {
+  /** Adds a message whose position is above all others'; it will stay for a while. Answers true: it is in memory. */
+  push(item: QueuedMessage): boolean {
     item.compact();
     this.append(item);
+    return true;
   }
 
   /** The same with a message that is kept as it is. */

@@ -30,7 +30,7 @@ export class ReadyMessages {
   /** Octets of all bodies. */
   bodyBytes = 0;
   readonly #host: ReadyMessagesHost;
-  readonly #list: ReadyList | PagedList | PriorityList;
+  readonly #list: (ReadyList | PagedList | PriorityList) & Pick<PagedList, 'push'>;
   #expiring: Deadlines<QueuedMessage> | undefined;
   /** See `take`. */
   #overdue = false;
@@ -49,11 +49,14 @@ export class ReadyMessages {
     return this.#list.size;
   }
 
-  /** Adds a message whose position is above all others'; one that is past its time leaves again. */
-  push(queued: QueuedMessage): void {
-    this.#list.push(queued);
+  /**
+   * Adds a message whose position is above all others'; one that is past its time leaves again. The store is told of it,
+   * and whether it is to survive the process, if that is of interest to it.
+   */
+  push(queued: QueuedMessage, survives: boolean): void {
     this.bodyBytes += queued.message.bodyBytes;
-    this.#watchExpiry(queued);
+    const isInMemory = this.#list.push(queued, survives);
+    if (isInMemory) this.#watchExpiry(queued);
   }
 
   /** Puts a message back to the place that its position gives it; one that is past its time leaves again. */
@@ -166,7 +169,7 @@ export class ReadyMessages {
       holder,
       restored: (from: Restored) => this.#host.restored(from),
       onLoaded: (queued: QueuedMessage) => this.#watchExpiry(queued),
-      onUnloaded: (queued: QueuedMessage) => this.#unwatchExpiry(queued),
+      expireThrough: (dueMs: number) => this.#expiring?.handleThrough(dueMs) ?? true,
       onExpired: (queued: QueuedMessage) => {
         this.bodyBytes -= queued.message.bodyBytes;
         this.#host.onExpired(queued);

@@ -3,7 +3,7 @@
  *
  * Nothing is encoded, looked up or allocated per message when the store is told of it: a custody and its message join two
  * arrays. The batch is encoded when the commit before it is through: at the end of the turn when somebody waits, within
- * `LAZY_MS` when nobody does.
+ * `LAZY_MS` when nobody does. Only what is to leave memory is encoded at once, so that it does.
  */
 import { assert, callOut } from '../assert.ts';
 import type { CancelTimer, Clock } from '../clock.ts';
@@ -13,6 +13,7 @@ import type {
   Definition,
   DefinitionKind,
   DefinitionValue,
+  GrowingPage,
   Holder,
   Page,
   Restored,
@@ -28,8 +29,11 @@ import { definitionMade } from './log/definition-table.ts';
 import type { LogRecord } from './log/log-record.ts';
 import type { LogState } from './log/log-state.ts';
 import { StoredHolder } from './log/stored-holder.ts';
+import { Stowed } from './log/stowed.ts';
+import { FillingPage, type FillingPageHost } from './pages/filling-page.ts';
 import type { PageLoader } from './pages/page-loader.ts';
 import { PageSlots, StoredPage } from './pages/stored-page.ts';
+import { LARGE_BYTES_MIN } from './record/record-buffer.ts';
 import { countOf, type Recovery } from './recovery/recovery.ts';
 import { StoreError } from './store-error.ts';
 
@@ -48,8 +52,11 @@ export const BATCH_BYTES = 4 * 1024 * 1024;
  */
 export const TURN_BYTES_MAX = 1024 * 1024 * 1024;
 
-/** While so many octets wait to be written, publishers are to be held back; until half of them have been written. */
+/** While what waits to be written takes so many octets of memory, publishers are to be held back; until it is half of it. */
 export const BEHIND_BYTES = 64 * 1024 * 1024;
+
+/** Rooms for stowed messages that are kept for the next batches. */
+const SPARE_MAX = 2;
 
 /** How long `close` tries to store what is left; milliseconds. */
 export const CLOSE_MS = 10_000;
@@ -85,8 +92,9 @@ export class LogStore implements Store {
   #open = new Batch(1);
   /** Batches that are full and wait for their commit. */
   readonly #sealed: Batch[] = [];
-  /** About what waits to be written in full batches, or is being written; octets. */
+  /** About what full batches, and what is being written, take in memory; octets. */
   #pendingBytes = 0;
+  readonly #spare: Stowed[] = [];
   #isBehind = false;
   /** A commit begins at the end of the turn. */
   #isDue = false;
@@ -166,10 +174,13 @@ export class LogStore implements Store {
   }
 
   admit(custody: Custody, message: Message, survives: boolean): void {
-    const open = this.#open;
-    open.admit(custody, message, survives);
-    (custody.holder as StoredHolder).live++;
-    if (open.bytes > this.#batchBytes) this.#overflow();
+    this.#open.admit(custody, message, survives);
+    this.#onBegun(custody);
+  }
+
+  #onBegun({ holder }: Custody): void {
+    (holder as StoredHolder).live++;
+    if (this.#open.bytes > this.#batchBytes) this.#overflow();
     else this.#lazily();
   }
 
@@ -178,18 +189,19 @@ export class LogStore implements Store {
     const open = this.#open;
     custody.record = undefined;
     (custody.holder as StoredHolder).end(1, open.number);
-    if (record === open.record) open.cancel(custody.slot);
-    else {
-      open.settle(record, custody.slot);
-      this.#lazily();
-    }
+    if (open.end(record, custody.slot)) return;
+    open.settle(record, custody.slot);
+    this.#lazily();
   }
 
   amend(custody: Custody): void {
     const record = custody.record as LogRecord;
-    // Until it is encoded it is read as it is then.
-    if (record.segment === undefined) return;
-    this.#open.amend(custody, record);
+    if (record.segment === undefined && record.unwritten !== undefined) {
+      // Until it is encoded it is read as it is then.
+      record.unwritten.amend(custody.slot, custody);
+      return;
+    }
+    this.#open.amendEarlier(custody, record);
     this.#lazily();
   }
 
@@ -199,20 +211,34 @@ export class LogStore implements Store {
     this.#lazily();
   }
 
+  newPage(holder: Holder, priority: number): GrowingPage {
+    return new FillingPage(this.#pageHost, holder as StoredHolder, priority);
+  }
+
+  readonly #pageHost: FillingPageHost = {
+    stow: (custody, message, survives) => {
+      // Large bodies are written from where they lie, and a few of them are no great number of objects.
+      if (message.bodyBytes >= LARGE_BYTES_MIN) this.#open.admit(custody, message, survives);
+      else this.#open.stow(custody, message, survives, this.#emptyStowed);
+      this.#onBegun(custody);
+    },
+    onClosed: (page) => this.#open.newPages.push(page),
+  };
+
+  readonly #emptyStowed = (): Stowed => this.#spare.pop() ?? new Stowed();
+
   page(holder: Holder, custodies: readonly Custody[], bodyBytes: number): Page {
     const slots = new PageSlots();
     let expiresAtMs = Number.POSITIVE_INFINITY;
     for (const { record, slot, expiresAtMs: expires, returnCount, heldUntilMs } of custodies) {
-      const { segment, firstSlot } = record as LogRecord;
-      assert(segment !== undefined, 'what is paged out has been written');
-      slots.add(segment, firstSlot + slot);
+      slots.add(record as LogRecord, slot);
       if (returnCount > 0 || heldUntilMs > 0) slots.amend({ returnCount, heldUntilMs });
       if (expires < expiresAtMs) expiresAtMs = expires;
     }
     const first = custodies[0];
     const last = custodies[custodies.length - 1];
     assert(first !== undefined && last !== undefined, 'a page has messages');
-    return new StoredPage(
+    const page = new StoredPage(
       {
         holder: holder as StoredHolder,
         priority: first.priority,
@@ -223,6 +249,8 @@ export class LogStore implements Store {
       },
       slots,
     );
+    this.#open.newPages.push(page);
+    return page;
   }
 
   load(page: Page): Promise<readonly Restored[]> {
@@ -237,6 +265,7 @@ export class LogStore implements Store {
     if (stored.handedOut || stored.settled) return;
     stored.settled = true;
     stored.holder.end(stored.count, this.#open.number);
+    if (!stored.isCompact) stored.eachSlot((record, slot) => this.#open.end(record, slot));
     this.#open.settledPages.push(stored);
     this.#lazily();
   }
@@ -245,7 +274,11 @@ export class LogStore implements Store {
   move(moved: readonly Moved[], waiter: SyncWaiter): void {
     const open = this.#open;
     open.moved = open.moved.length === 0 ? moved : [...open.moved, ...moved];
-    for (const { message } of moved) open.bytes += message.bodyEnd - message.propertiesStart;
+    for (const { message } of moved) {
+      const bytes = message.bodyEnd - message.propertiesStart;
+      open.bytes += bytes;
+      open.memoryBytes += bytes;
+    }
     open.waiters.push(waiter);
     this.#lazily();
   }
@@ -312,7 +345,7 @@ export class LogStore implements Store {
     const open = this.#open;
     this.#sealed.push(open);
     this.#open = new Batch(open.number + 1);
-    this.#pendingBytes += open.bytes;
+    this.#pendingBytes += open.memoryBytes;
     if (this.#pendingBytes < BEHIND_BYTES || this.#isBehind) return;
     this.#isBehind = true;
     this.#options.onEvent({ type: 'behind' });
@@ -341,16 +374,24 @@ export class LogStore implements Store {
 
   #finish(batch: Batch): void {
     this.#lastSynced = batch.number;
-    this.#pendingBytes -= batch.bytes;
+    this.#pendingBytes -= batch.memoryBytes;
     if (this.#isBehind && this.#pendingBytes < BEHIND_BYTES / 2) {
       this.#isBehind = false;
       this.#options.onEvent({ type: 'caught-up' });
     }
+    for (const page of batch.newPages) page.compact();
+    for (const stowed of batch.stowed) this.#recycle(stowed);
     for (const waiter of batch.waiters) callOut(() => waiter.onSynced());
     const { waiters, bytes, isEmpty } = this.#open;
     if (this.#sealed.length > 0 || waiters.length > 0 || bytes > this.#batchBytes) this.#soon();
     else if (!isEmpty) this.#lazily();
     this.#cleaner?.onCommitted();
+  }
+
+  #recycle(stowed: Stowed): void {
+    if (this.#spare.length === SPARE_MAX) return;
+    stowed.clear();
+    this.#spare.push(stowed);
   }
 
   close(): Promise<void> {

@@ -37,7 +37,11 @@ const steps = fc.array(
 );
 
 /** Runs the steps on the list and on a naive one, and compares them after each. */
-function compare(list: ReadyList | PriorityList, steps: readonly Step[], maxPriority: number): void {
+function compare(
+  list: (ReadyList | PriorityList) & Pick<PriorityList, 'push'>,
+  steps: readonly Step[],
+  maxPriority: number,
+): void {
   const naive = new NaiveList();
   /** Taken out and not yet put back or done with. */
   const out: QueuedMessage[] = [];
@@ -45,7 +49,7 @@ function compare(list: ReadyList | PriorityList, steps: readonly Step[], maxPrio
   for (const step of steps) {
     if ('push' in step) {
       const item = queuedAt(queue, ++lastPosition, Math.min(step.push, maxPriority));
-      list.push(item);
+      list.push(item, false);
       naive.put(item);
     } else if ('shift' in step) {
       for (let count = 0; count < step.shift; count++) {

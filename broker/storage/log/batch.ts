@@ -1,17 +1,22 @@
 /**
- * What the store has been told and has not written yet: what one commit will hold. Nothing is encoded here, and nothing of
- * the log's state has changed: a custody that ends in the batch in which it began leaves no trace.
+ * What the store has been told and has not written yet: what one commit will hold. Nothing is encoded here but what is
+ * stowed, and nothing of the log's state has changed: a custody that ends in the batch in which it began leaves no trace.
  */
+import { assert } from '../../assert.ts';
 import type { Message } from '../../message.ts';
-import type { Custody, SyncWaiter } from '../../store.ts';
+import type { Custody, Restored, SyncWaiter } from '../../store.ts';
 import type { StoredPage } from '../pages/stored-page.ts';
 import type { DefinitionChange } from './definition-table.ts';
-import { LogRecord } from './log-record.ts';
+import { LogRecord, type UnwrittenMessages } from './log-record.ts';
 import type { Amendment, Segment } from './segment.ts';
 import type { StoredHolder } from './stored-holder.ts';
+import type { Stowed } from './stowed.ts';
 
 /** What a message takes in a record besides properties and body, about; octets. */
 const MESSAGE_OVERHEAD_BYTES = 32;
+
+/** What a custody and its message take in memory besides properties and body until they are written, about; octets. */
+const OBJECT_BYTES = 512;
 
 /** What a settled custody takes in a record at most, about; octets. */
 const SETTLED_BYTES = 4;
@@ -31,7 +36,7 @@ export interface Moved {
   readonly fromSlot: number;
 }
 
-export class Batch {
+export class Batch implements UnwrittenMessages {
   /** Grows with every batch; of one that has taken in later ones, that of the last. */
   number: number;
   /** Where what begins here will be. A custody's slot is its index in `custodies`. */
@@ -39,11 +44,16 @@ export class Batch {
   readonly custodies: (Custody | undefined)[] = [];
   readonly messages: (Message | undefined)[] = [];
   readonly survives: boolean[] = [];
-  /** Custodies that have not ended again. */
+  /** Of `custodies`, those that have not ended again. */
   liveCount = 0;
+  /** What nobody keeps in memory: of this batch, and of those that have been taken in. */
+  readonly stowed: Stowed[] = [];
+  #stowed: Stowed | undefined;
   readonly settledRecords: LogRecord[] = [];
   readonly settledSlots: number[] = [];
   readonly settledPages: StoredPage[] = [];
+  /** Pages that may hold what is written with this batch, or before. */
+  readonly newPages: StoredPage[] = [];
   readonly amended: Custody[] = [];
   readonly amendedRecords: LogRecord[] = [];
   readonly amendedSlots: number[] = [];
@@ -56,17 +66,25 @@ export class Batch {
   readonly waiters: SyncWaiter[] = [];
   /** About what it takes in the log; octets. */
   bytes = 0;
+  /** About what it takes in memory until it is written; octets. */
+  memoryBytes = 0;
   /** A checkpoint is to be written even if nothing else is. */
   hasCheckpoint = false;
 
   constructor(number: number) {
     this.number = number;
+    this.record.unwritten = this;
+  }
+
+  /** Custodies that begin with it and have not ended again, but for those that are moved. */
+  get begunCount(): number {
+    return this.stowed.reduce((count, { liveCount }) => count + liveCount, this.liveCount);
   }
 
   /** Nothing to write. */
   get isEmpty(): boolean {
     return (
-      this.liveCount === 0 &&
+      this.begunCount === 0 &&
       this.settledSlots.length === 0 &&
       this.settledPages.length === 0 &&
       this.amended.length === 0 &&
@@ -77,29 +95,82 @@ export class Batch {
     );
   }
 
+  /** One message for several holders in a row is written once, whether it is stowed for some of them or not. */
   admit(custody: Custody, message: Message, survives: boolean): void {
+    if (this.#stowed?.isLast(message) === true) {
+      this.#stowed.add(custody, message, survives);
+      return;
+    }
     custody.record = this.record;
     custody.slot = this.custodies.length;
     this.custodies.push(custody);
     this.messages.push(message);
     this.survives.push(survives);
     this.liveCount++;
-    this.bytes += message.bodyEnd - message.propertiesStart + MESSAGE_OVERHEAD_BYTES;
+    const bytes = message.bodyEnd - message.propertiesStart;
+    this.bytes += bytes + MESSAGE_OVERHEAD_BYTES;
+    this.memoryBytes += bytes + OBJECT_BYTES;
   }
 
-  /** A custody that began in this batch ends. */
+  /** Custody begins of a message that is not kept in memory. `empty` makes room for the first one. */
+  stow(custody: Custody, message: Message, survives: boolean, empty: () => Stowed): void {
+    if (this.messages.length > 0 && this.messages[this.messages.length - 1] === message) {
+      this.admit(custody, message, survives);
+      return;
+    }
+    if (this.#stowed === undefined) {
+      this.#stowed = empty();
+      this.stowed.push(this.#stowed);
+    }
+    this.#stowed.add(custody, message, survives);
+    const bytes = message.bodyEnd - message.propertiesStart + MESSAGE_OVERHEAD_BYTES;
+    this.bytes += bytes;
+    this.memoryBytes += bytes;
+  }
+
+  /** A custody ends; false when it did not begin in this batch. */
+  end(record: LogRecord, slot: number): boolean {
+    if (record === this.record) this.cancel(slot);
+    else if (record === this.#stowed?.record) this.#stowed.end(slot);
+    else return false;
+    return true;
+  }
+
+  /** The custody with this place in the record ends, of one that has been encoded also a stowed one. */
   cancel(slot: number): void {
+    if (slot >= this.custodies.length) this.#withStowed(slot, (stowed, stowedSlot) => stowed.end(stowedSlot));
     if (this.custodies[slot] === undefined) return;
     this.custodies[slot] = undefined;
     this.messages[slot] = undefined;
     this.liveCount--;
   }
 
-  /** A custody of this batch, which could not be written yet, has changed: `custody` is how the broker has it. */
-  amendUnwritten(slot: number, custody: Custody, amendment: Amendment): void {
-    const own = this.custodies[slot];
-    // What the cleaner moves is a copy.
-    if (own !== undefined && own !== custody) Object.assign(own, amendment);
+  /** It is read when the batch is encoded; of one that could not be written yet also a stowed one. */
+  amend(slot: number, custody: Custody): void {
+    if (slot >= this.custodies.length)
+      this.#withStowed(slot, (stowed, stowedSlot) => stowed.amend(stowedSlot, custody));
+    // Instead of what was read from a page, or of a copy that is being moved.
+    if (this.custodies[slot] !== undefined) this.custodies[slot] = custody;
+  }
+
+  #withStowed(slot: number, call: (stowed: Stowed, slot: number) => void): void {
+    let first = this.custodies.length + this.moved.length;
+    for (const stowed of this.stowed) {
+      if (slot >= first && slot < first + stowed.count) call(stowed, slot - first);
+      first += stowed.count;
+    }
+  }
+
+  restored(slots: readonly number[], amendments: ReadonlyMap<number, Amendment>): Restored[] {
+    const { record } = this;
+    return slots.map((slot) => {
+      const custody = this.custodies[slot];
+      const message = this.messages[slot];
+      assert(custody !== undefined && message !== undefined, 'what is read has not ended');
+      const { position, priority, expiresAtMs } = custody;
+      const { returnCount, heldUntilMs } = amendments.get(slot) ?? custody;
+      return { message, position, priority, expiresAtMs, returnCount, heldUntilMs, record, slot };
+    });
   }
 
   /**
@@ -113,15 +184,18 @@ export class Batch {
     const { record } = this;
     const firstSlot = this.custodies.length;
     this.absorbed.push({ record: later.record, firstSlot });
-    later.record.segment = record.segment;
-    later.record.firstSlot = record.firstSlot + firstSlot;
     for (let index = 0; index < later.custodies.length; index++) {
       this.#append(later.custodies[index], later.messages[index], later.survives[index] === true);
     }
     for (const definition of later.definitions) this.definitions.push(definition);
     for (const waiter of later.waiters) this.waiters.push(waiter);
+    for (const page of later.newPages) this.newPages.push(page);
+    for (const stowed of later.stowed) this.stowed.push(stowed);
     this.number = later.number;
     this.bytes += later.bytes;
+    this.memoryBytes += later.memoryBytes;
+    // What is stowed lies behind the rest, which has become more.
+    if (record.segment !== undefined) this.place(record.segment, record.firstSlot);
   }
 
   #append(custody: Custody | undefined, message: Message | undefined, survives: boolean): void {
@@ -139,16 +213,23 @@ export class Batch {
       each.record.segment = segment;
       each.record.firstSlot = firstSlot + each.firstSlot;
     }
+    let next = firstSlot + this.custodies.length + this.moved.length;
+    for (const { record, count } of this.stowed) {
+      record.segment = segment;
+      record.firstSlot = next;
+      next += count;
+    }
   }
 
   /** It is on disk. */
   written(): void {
-    this.record.written = true;
-    for (const { record } of this.absorbed) record.written = true;
+    this.record.markWritten();
+    for (const { record } of this.absorbed) record.markWritten();
+    for (const { record } of this.stowed) record.markWritten();
   }
 
   /** A custody that began in an earlier batch, or an earlier process, has changed. */
-  amend(custody: Custody, record: LogRecord): void {
+  amendEarlier(custody: Custody, record: LogRecord): void {
     this.amended.push(custody);
     this.amendedRecords.push(record);
     this.amendedSlots.push(custody.slot);

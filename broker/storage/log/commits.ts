@@ -304,7 +304,7 @@ export class Commits {
   #mayUseReserve(): boolean {
     const batch = this.#batch;
     if (batch === undefined) return false;
-    const begun = batch.liveCount + batch.moved.length;
+    const begun = batch.begunCount + batch.moved.length;
     if (begun === 0) return true;
     const ended = this.#change.settled.reduce((count, { slots }) => count + slots.length, 0);
     const bytes = this.#parts.reduce((sum, { length }) => sum + length, 0);

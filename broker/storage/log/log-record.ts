@@ -1,6 +1,14 @@
 /** What a commit has put where; one for all that it holds. Custodies point here, and so does what has been moved. */
-import type { StoredRecord } from '../../store.ts';
-import type { Segment } from './segment.ts';
+import type { Custody, Restored, StoredRecord } from '../../store.ts';
+import type { Amendment, Segment } from './segment.ts';
+
+/** Who has the messages of a record as long as they cannot be read from the disk. */
+export interface UnwrittenMessages {
+  /** The custodies with these slots, rising, of which `amendments` (by slot) are known; in that order. */
+  restored(slots: readonly number[], amendments: ReadonlyMap<number, Amendment>): Restored[];
+  /** The custody with this slot has changed, and is `custody` to the broker from now on. Not after it has been encoded. */
+  amend(slot: number, custody: Custody): void;
+}
 
 export class LogRecord implements StoredRecord {
   written = false;
@@ -8,6 +16,14 @@ export class LogRecord implements StoredRecord {
   segment: Segment | undefined = undefined;
   /** Slot in the segment of the custody with slot 0. */
   firstSlot = 0;
+  /** Undefined when it is `written`. */
+  unwritten: UnwrittenMessages | undefined = undefined;
+
+  /** It is on disk. */
+  markWritten(): void {
+    this.written = true;
+    this.unwritten = undefined;
+  }
 
   /** A record that is written; slots are those of the segment. */
   static of(segment: Segment): LogRecord {

@@ -149,7 +149,7 @@ export class LogState {
       const amendment = { returnCount: custody.returnCount, heldUntilMs };
       const unwritten = this.#unwrittenAt(segment, slot);
       if (unwritten !== undefined) {
-        this.#unwritten?.amendUnwritten(unwritten, custody, amendment);
+        this.#unwritten?.amend(unwritten, custody);
         continue;
       }
       segment.amend(slot, amendment);
@@ -164,7 +164,12 @@ export class LogState {
       assert(segment !== undefined, 'what is settled has been encoded');
       this.#end(segment, firstSlot + (settledSlots[index] as number), touched);
     }
-    for (const page of settledPages) page.eachSlot((segment, slot) => this.#end(segment, slot, touched));
+    for (const page of settledPages) {
+      page.eachSlot(({ segment, firstSlot }, slot) => {
+        // Otherwise it has ended in the batch in which it began.
+        if (segment !== undefined) this.#end(segment, firstSlot + slot, touched);
+      });
+    }
   }
 
   #end(segment: Segment, slot: number, touched: Segment[]): void {

@@ -39,6 +39,7 @@ export class RecordWriter {
     const firstSlot = segment.slots.count;
     batch.place(segment, firstSlot);
     this.#encodeMessages(batch, segment);
+    for (const stowed of batch.stowed) stowed.encode(buffer, segment.slots);
     const payloadBytes = buffer.length - HEADER_BYTES;
     const header: RecordHeader = {
       segment: segment.id,
@@ -76,11 +77,11 @@ export class RecordWriter {
   }
 
   #encodeMessages(batch: Batch, segment: Segment): void {
-    const { custodies, messages, survives, moved } = batch;
+    const { custodies, messages, survives, moved, stowed } = batch;
     const { slots } = segment;
     const encoder = this.#messages;
     encoder.begin();
-    if (batch.liveCount === 0 && moved.length === 0) return;
+    if (batch.begunCount === 0 && moved.length === 0) return;
     let gap = 0;
     for (let index = 0; index < custodies.length; ) {
       const message = messages[index];
@@ -103,7 +104,7 @@ export class RecordWriter {
       }
       encoder.content(message);
     }
-    if (moved.length === 0) return;
+    if (moved.length === 0 && stowed.length === 0) return;
     if (gap > 0) this.#gap(segment, gap);
     this.#encodeMoved(batch, segment);
   }

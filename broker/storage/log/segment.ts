@@ -4,7 +4,7 @@
  */
 
 import type { RecordOwner } from '../record/record.ts';
-import type { LogRecord } from './log-record.ts';
+import { LogRecord } from './log-record.ts';
 import { SlotTable } from './slot-table.ts';
 import { lastNotAbove, Translation } from './translation.ts';
 
@@ -31,6 +31,8 @@ export class Segment implements RecordOwner {
   /** Octets of records that are on disk. */
   bytes = 0;
   readonly slots = new SlotTable();
+  /** For what is known by its slot in the segment only. */
+  readonly record = LogRecord.of(this);
   /** Part of it cannot be read: it is neither cleaned nor removed. */
   damaged = false;
   /** Reads under way; the file is not removed before they end. */

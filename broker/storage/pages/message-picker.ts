@@ -2,7 +2,7 @@
 import { AMQP_PROPERTIES } from '../../encoding/properties.ts';
 import { Message } from '../../message.ts';
 import type { Restored } from '../../store.ts';
-import { LogRecord } from '../log/log-record.ts';
+import type { LogRecord } from '../log/log-record.ts';
 import type { Amendment, Segment } from '../log/segment.ts';
 import { MessageCursor } from '../record/message-operations.ts';
 import { eachRecord, type ReadRecords } from './block-reader.ts';
@@ -21,7 +21,8 @@ export interface PageRequest {
   readonly found: Restored[];
 }
 
-type Picked = { -readonly [key in keyof Restored]: Restored[key] };
+/** A message on its way back. */
+export type Picked = { -readonly [key in keyof Restored]: Restored[key] };
 
 /** What is wanted of one segment, for some pages. */
 export class WantedSlots {
@@ -36,7 +37,7 @@ export class WantedSlots {
 
   constructor(segment: Segment, requests: readonly PageRequest[]) {
     this.segment = segment;
-    this.#record = LogRecord.of(segment);
+    this.#record = segment.record;
     this.#requests = requests;
   }
 
@@ -117,10 +118,11 @@ export class WantedSlots {
   }
 }
 
-const NO_MESSAGE = new Message('', '', new Uint8Array(0), 0, 0, 0, 0, AMQP_PROPERTIES, 0);
+/** Stands for the message until its octets have been come to. */
+export const NO_MESSAGE = new Message('', '', new Uint8Array(0), 0, 0, 0, 0, AMQP_PROPERTIES, 0);
 
 /** The message that the cursor is at, as a window on what was read. */
-function messageAt(cursor: MessageCursor): Message {
+export function messageAt(cursor: MessageCursor): Message {
   const { octets, contentStart, propertyBytes, bodyBytes, exchange, routingKey, traits } = cursor;
   const body = contentStart + propertyBytes;
   const end = body + bodyBytes;
@@ -128,7 +130,7 @@ function messageAt(cursor: MessageCursor): Message {
 }
 
 /** Replaces the messages by copies that share one buffer; what they were read into can go. */
-function copyOut(picked: readonly Picked[], bytes: number): void {
+export function copyOut(picked: readonly Picked[], bytes: number): void {
   const room = Buffer.allocUnsafeSlow(bytes);
   let at = 0;
   let before: Message | undefined;

@@ -126,7 +126,7 @@ class OpenPage {
   }
 
   add(segment: Segment, { slot, position, bodyBytes, expiresAtMs }: RunCursor): void {
-    this.#slots.add(segment, slot);
+    this.#slots.add(segment.record, slot);
     this.#lastPosition = position;
     this.#bodyBytes += bodyBytes;
     if (expiresAtMs < this.#expiresAtMs) this.#expiresAtMs = expiresAtMs;

@@ -5,14 +5,18 @@
  * each other in the log, and reading the same blocks for one queue after the other would take as many times as long, or as
  * many times the memory.
  *
+ * What has not been written yet comes from memory: whoever has caught up with a backlog does not wait for the disk.
+ *
  * What cannot be read because the disk fails is tried again until it can. What is damaged is reported once for each record
  * and left out; its segment is kept as it is, for whoever can make something of it.
  */
+import { assert } from '../../assert.ts';
 import type { Clock } from '../../clock.ts';
 import type { Restored, StoreEvent } from '../../store.ts';
 import type { SegmentFiles } from '../folder/segment-files.ts';
+import type { LogRecord } from '../log/log-record.ts';
 import type { LogState, SlotPlace } from '../log/log-state.ts';
-import type { Segment } from '../log/segment.ts';
+import type { Amendment, Segment } from '../log/segment.ts';
 import { errorCode, failureText } from '../store-error.ts';
 import { type ReadRecords, readOctets } from './block-reader.ts';
 import { type PageRequest, WantedSlots } from './message-picker.ts';
@@ -57,6 +61,28 @@ class Waiting implements PageRequest {
       page.handedOut = true;
     });
     this.#resolve(page.settled ? [] : inOrder(found));
+  }
+}
+
+/** What is wanted of records that have not been written yet, in the order of a page. */
+class UnwrittenSlots {
+  readonly #runs: { record: LogRecord; slots: number[]; amendments: Map<number, Amendment> }[] = [];
+
+  add(record: LogRecord, slot: number, amendment: Amendment | undefined): void {
+    let run = this.#runs[this.#runs.length - 1];
+    if (run?.record !== record) {
+      run = { record, slots: [], amendments: new Map() };
+      this.#runs.push(run);
+    }
+    run.slots.push(slot);
+    if (amendment !== undefined) run.amendments.set(slot, amendment);
+  }
+
+  restored(): Restored[] {
+    return this.#runs.flatMap(({ record, slots, amendments }) => {
+      assert(record.unwritten !== undefined, 'what has not been written is in memory');
+      return record.unwritten.restored(slots, amendments);
+    });
   }
 }
 
@@ -136,15 +162,22 @@ export class PageLoader {
     }
   }
 
-  /** The live slots of the pages, where they can be read now. */
+  /** The live slots of the pages, where they can be read now; what has not been written yet is found at once. */
   #wantedOf(requests: readonly Waiting[]): readonly WantedSlots[] {
     const { state } = this.#options;
     const bySegment = new Map<Segment, WantedSlots>();
     for (let index = 0; index < requests.length; index++) {
-      const { page } = requests[index] as Waiting;
+      const { page, found } = requests[index] as Waiting;
       let last: WantedSlots | undefined;
       if (page.settled) continue;
-      page.eachSlot((from, fromSlot, amended) => {
+      const unwritten = new UnwrittenSlots();
+      page.eachSlot((record, recordSlot, amended) => {
+        const { segment: from, firstSlot } = record;
+        if (from === undefined || !record.written) {
+          unwritten.add(record, recordSlot, amended);
+          return;
+        }
+        const fromSlot = firstSlot + recordSlot;
         const { now, read } =
           from.translation === undefined ? here(from, fromSlot) : state.locateToRead(from, fromSlot);
         if (!now.segment.slots.isLive(now.slot)) return;
@@ -156,6 +189,7 @@ export class PageLoader {
         const amendment = amended ?? now.segment.amendments?.get(now.slot) ?? segment.amendments?.get(slot);
         last.add(slot, index, amendment);
       });
+      for (const restored of unwritten.restored()) found.push(restored);
     }
     const all = [...bySegment.values()];
     for (const wanted of all) wanted.sort();

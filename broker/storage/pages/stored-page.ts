@@ -1,11 +1,12 @@
-/** A page: which slots of which segments hold the messages, in the order of positions. No octets of messages. */
+/** A page: which slots of which records hold the messages, in the order of positions. No octets of messages. */
 import type { Page } from '../../store.ts';
-import type { Amendment, Segment } from '../log/segment.ts';
+import type { LogRecord } from '../log/log-record.ts';
+import type { Amendment } from '../log/segment.ts';
 import type { StoredHolder } from '../log/stored-holder.ts';
 
-/** Slots of one segment: `count` in a row from `first` on, or those of `slots`. */
+/** Slots of one record: `count` in a row from `first` on, or those of `slots`. */
 interface Extent {
-  readonly segment: Segment;
+  readonly record: LogRecord;
   readonly first: number;
   readonly count: number;
   readonly slots: Uint32Array | undefined;
@@ -29,11 +30,13 @@ export class StoredPage implements Page {
   readonly firstPosition: number;
   readonly lastPosition: number;
   readonly expiresAtMs: number;
-  readonly #extents: readonly Extent[];
+  #extents: readonly Extent[];
   /** Of custodies that have come back or are held, by their place in the page: the log may not know it yet. */
   readonly #amendments: ReadonlyMap<number, Amendment>;
   /** Its messages are with whoever has loaded it: their custody ends one by one. */
   handedOut = false;
+  /** All of it has been written, and only the segments are known of the records. */
+  isCompact = false;
   /** Custody of all has ended before anybody had loaded it. */
   settled = false;
 
@@ -50,14 +53,28 @@ export class StoredPage implements Page {
   }
 
   /** Calls `visit` with every slot, and with what was amended when the page was made. */
-  eachSlot(visit: (segment: Segment, slot: number, amendment: Amendment | undefined) => void): void {
+  eachSlot(visit: (record: LogRecord, slot: number, amendment: Amendment | undefined) => void): void {
     let place = 0;
-    for (const { segment, first, count, slots } of this.#extents) {
+    for (const { record, first, count, slots } of this.#extents) {
       for (let index = 0; index < count; index++) {
         const slot = slots === undefined ? first + index : (slots[index] as number);
-        visit(segment, slot, this.#amendments.get(place++));
+        visit(record, slot, this.#amendments.get(place++));
       }
     }
+  }
+
+  /**
+   * Forgets the records that it was made of, if all of them have been written: slots of several may be one run of their
+   * segment.
+   */
+  compact(): void {
+    if (!this.#extents.every(({ record }) => record.written)) return;
+    const slots = new PageSlots();
+    this.eachSlot(({ segment, firstSlot }, slot) => {
+      if (segment !== undefined) slots.add(segment.record, firstSlot + slot);
+    });
+    this.#extents = slots.extents();
+    this.isCompact = true;
   }
 }
 
@@ -66,14 +83,14 @@ export class PageSlots {
   count = 0;
   readonly amendments = new Map<number, Amendment>();
   readonly #extents: Extent[] = [];
-  #segment: Segment | undefined;
+  #record: LogRecord | undefined;
   #slots: number[] = [];
   #isRow = true;
 
-  add(segment: Segment, slot: number): void {
-    if (segment !== this.#segment) {
+  add(record: LogRecord, slot: number): void {
+    if (record !== this.#record) {
       this.#flush();
-      this.#segment = segment;
+      this.#record = record;
     }
     const slots = this.#slots;
     if (slots.length > 0 && slots[slots.length - 1] !== slot - 1) this.#isRow = false;
@@ -88,9 +105,9 @@ export class PageSlots {
 
   #flush(): void {
     const [first] = this.#slots;
-    if (this.#segment !== undefined && first !== undefined) {
+    if (this.#record !== undefined && first !== undefined) {
       const slots = this.#isRow ? undefined : Uint32Array.from(this.#slots);
-      this.#extents.push({ segment: this.#segment, first, count: this.#slots.length, slots });
+      this.#extents.push({ record: this.#record, first, count: this.#slots.length, slots });
     }
     this.#slots = [];
     this.#isRow = true;

@@ -51,6 +51,12 @@ export class MessageEncoder {
     this.#position = 0;
   }
 
+  /** What follows can be read from here on, and behind anything. */
+  beginAnywhere(): void {
+    this.begin();
+    this.#position = Number.NaN;
+  }
+
   /** `custodyCount` calls of `custody` and one of `content` must follow. */
   message(message: Message, custodyCount: number): void {
     const out = this.#out;

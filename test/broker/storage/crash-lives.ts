@@ -20,6 +20,7 @@ type Step =
       readonly bytes: number;
       readonly priority: number;
       readonly survives: boolean;
+      readonly stows: number;
     }
   | {
       readonly do: 'settle' | 'amend' | 'hold' | 'load' | 'purge' | 'bury';
@@ -50,6 +51,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       bytes: fc.oneof(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 1, max: 900 })),
       priority: fc.nat({ max: 1 }),
       survives: fc.nat({ max: 3 }).map((chance) => chance > 0),
+      stows: fc.nat({ max: 15 }),
     }),
   },
   {
@@ -124,7 +126,7 @@ async function take(on: StoreLife, what: Step): Promise<boolean> {
       return on.sync();
     case 'publish': {
       const chosen = queues.filter((_, index) => (what.queues & (1 << index)) !== 0);
-      on.publish(chosen, what.bytes, what.priority, what.survives);
+      on.publish(chosen, what.bytes, what.priority, what.survives, what.stows);
       break;
     }
     case 'fail':

@@ -7,7 +7,8 @@ import { HEADER_BYTES } from '../../../broker/storage/record/record.ts';
 import { NAMES_SHOWN_MAX } from '../../../broker/storage/recovery/holder-names.ts';
 import type { Holder, Store, StoreEvent } from '../../../broker/store.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
-import { DATA_DIR, TestCustody, TurningClock, untilCrash } from './store-life.ts';
+import { DATA_DIR, TurningClock, untilCrash } from './store-life.ts';
+import { TestCustody } from './test-custody.ts';
 
 const LOG = `${DATA_DIR}/log/00000001.log`;
 

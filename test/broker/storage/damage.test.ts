@@ -6,7 +6,8 @@ import { writeHeader } from '../../../broker/storage/record/record.ts';
 import { StoreError } from '../../../broker/storage/store-error.ts';
 import type { StoreEvent } from '../../../broker/store.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
-import { type Seen, StoreLife, TestCustody } from './store-life.ts';
+import { type Seen, StoreLife } from './store-life.ts';
+import { TestCustody } from './test-custody.ts';
 
 const OPTIONS = { segmentBytes: 300 };
 

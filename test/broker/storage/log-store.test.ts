@@ -6,7 +6,8 @@ import { openStore } from '../../../broker/storage/open-store.ts';
 import { LARGE_BYTES_MIN } from '../../../broker/storage/record/record-buffer.ts';
 import type { StoreEvent } from '../../../broker/store.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
-import { DATA_DIR, StoreLife, TestCustody, untilCrash } from './store-life.ts';
+import { DATA_DIR, StoreLife, untilCrash } from './store-life.ts';
+import { TestCustody } from './test-custody.ts';
 
 const OPTIONS = { segmentBytes: 1024 * 1024 };
 

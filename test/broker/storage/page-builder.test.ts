@@ -46,7 +46,7 @@ describe('pages of what recovery finds', () => {
           expect(page.bodyBytes).toBe(mine.reduce((sum, { bytes }) => sum + bytes, 0));
           expect(page.expiresAtMs).toBe(Math.min(...mine.map(({ expiresAtMs }) => expiresAtMs)));
           const slots: string[] = [];
-          page.eachSlot((segment, slot) => slots.push(`${segment.id}/${slot}`));
+          page.eachSlot(({ segment, firstSlot }, slot) => slots.push(`${segment?.id}/${firstSlot + slot}`));
           expect(slots).toEqual(mine.map(({ id, slot }) => `${id}/${slot}`));
         }
         expect(rest).toEqual([]);

@@ -7,9 +7,10 @@ import { expect } from 'vitest';
 import type { Clock } from '../../../broker/clock.ts';
 import { createMessage, type Message } from '../../../broker/message.ts';
 import { openStore } from '../../../broker/storage/open-store.ts';
-import type { Custody, Holder, Page, Restored, Store, StoredRecord, StoreEvent } from '../../../broker/store.ts';
+import type { Holder, Page, Restored, Store, StoreEvent } from '../../../broker/store.ts';
 import type { FaultyFiles } from '../../support/faulty-files.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
+import { TestCustody, TestPage } from './test-custody.ts';
 
 export const DATA_DIR = '/data';
 
@@ -17,34 +18,6 @@ export const DATA_DIR = '/data';
 export class TurningClock extends ManualClock {
   override defer(task: () => void): void {
     setImmediate(task);
-  }
-}
-
-/** A custody as the model of the broker would have it. */
-export class TestCustody implements Custody {
-  readonly holder: Holder;
-  readonly position: number;
-  readonly priority: number;
-  readonly expiresAtMs: number;
-  readonly survives: boolean;
-  readonly text: string;
-  returnCount = 0;
-  heldUntilMs = 0;
-  record: StoredRecord | undefined = undefined;
-  slot = 0;
-
-  constructor(
-    holder: Holder,
-    facts: Pick<Custody, 'position' | 'priority' | 'expiresAtMs'>,
-    text: string,
-    survives: boolean,
-  ) {
-    this.holder = holder;
-    this.position = facts.position;
-    this.priority = facts.priority;
-    this.expiresAtMs = facts.expiresAtMs;
-    this.text = text;
-    this.survives = survives;
   }
 }
 
@@ -65,7 +38,7 @@ interface TestQueue {
   readonly holder: Holder;
   lastPosition: number;
   memory: TestCustody[];
-  pages: { readonly page: Page; readonly custodies: TestCustody[] }[];
+  pages: TestPage[];
 }
 
 /** What would be there after a restart, as of some turn. */
@@ -128,7 +101,7 @@ export class StoreLife {
       const { holder: id } = value as { holder: number };
       const { holder, pages, held, lastPosition } = this.store.restore(id);
       const queue: TestQueue = { name: key[0] ?? '', holder, lastPosition, memory: [], pages: [] };
-      for (const page of [...pages, ...held]) queue.pages.push({ page, custodies: [] });
+      for (const page of [...pages, ...held]) queue.pages.push(new TestPage(page.priority, page));
       this.queues.push(queue);
       this.#named = Math.max(this.#named, Number(queue.name.slice(1)));
     }
@@ -204,20 +177,34 @@ export class StoreLife {
     for (const { page } of queue.pages) this.store.settlePage(page);
   }
 
-  /** One message for each of the queues. */
-  publish(queues: readonly TestQueue[], bodyBytes: number, priority: number, survives: boolean): void {
+  /** One message for each of the queues; those with their bit in `stows` set do not keep it in memory. */
+  publish(queues: readonly TestQueue[], bodyBytes: number, priority: number, survives: boolean, stows = 0): void {
     const text = `${this.snapshots.length} ${queues.map(({ name }) => name)} `.padEnd(bodyBytes, 'x');
     const message = createMessage({ exchange: 'e', routingKey: `k${priority}`, body: text, properties: { priority } });
-    for (const queue of queues) {
+    for (const [index, queue] of queues.entries()) {
       const facts = {
         position: ++queue.lastPosition,
         priority,
         expiresAtMs: bodyBytes % 3 === 0 ? 1_800_000_000_000 + bodyBytes : Number.POSITIVE_INFINITY,
       };
       const custody = new TestCustody(queue.holder, facts, text, survives);
-      queue.memory.push(custody);
-      this.store.admit(custody, message, survives);
+      if ((stows & (1 << index)) !== 0) this.#stow(queue, custody, message);
+      else {
+        queue.memory.push(custody);
+        this.store.admit(custody, message, survives);
+      }
     }
+  }
+
+  #stow(queue: TestQueue, custody: TestCustody, message: Message): void {
+    const { priority, survives } = custody;
+    let entry = queue.pages.find((each) => each.growing !== undefined && each.priority === priority);
+    if (entry === undefined) {
+      entry = new TestPage(priority, this.store.newPage(queue.holder, priority));
+      queue.pages.push(entry);
+    }
+    entry.growing?.add(custody, message, survives);
+    entry.custodies.push(custody);
   }
 
   settle(queue: TestQueue, index: number): void {
@@ -249,7 +236,7 @@ export class StoreLife {
     if (run.length === 0) return;
     const bodyBytes = run.reduce((sum, { text }) => sum + text.length, 0);
     queue.memory = queue.memory.filter((custody) => !run.includes(custody));
-    queue.pages.push({ page: this.store.page(queue.holder, run, bodyBytes), custodies: run });
+    queue.pages.push(new TestPage(priority, this.store.page(queue.holder, run, bodyBytes), run));
   }
 
   /** Brings a page back, and compares. False when the disk crashes meanwhile. */
