@@ -32,6 +32,17 @@ export interface LoginHost {
   close(): void;
 }
 
+/** What is offered to somebody who has logged in. */
+export const FEATURES = element(
+  'features',
+  ns.STREAMS,
+  {},
+  element('bind', ns.BIND),
+  element('session', ns.SESSION, {}, element('optional', ns.SESSION)),
+  element('sm', ns.STREAM_MANAGEMENT),
+  element('ver', ns.ROSTER_VERSIONING),
+);
+
 export class ClientLogin {
   readonly #host: LoginHost;
   #login: SaslLogin | undefined;

@@ -13,7 +13,7 @@ import { InvariantError } from '../../broker/assert.ts';
 import type { Principal } from '../../broker/port.ts';
 import { createTrace } from '../trace.ts';
 import type { Account } from './account.ts';
-import { ClientLogin, type ClientPeer, type LoginHost } from './client-login.ts';
+import { ClientLogin, type ClientPeer, FEATURES, type LoginHost } from './client-login.ts';
 import { ClientManagement } from './client-management.ts';
 import { type Element, element } from './element.ts';
 import { InHand } from './in-hand.ts';
@@ -50,17 +50,6 @@ export interface ClientTransport {
   /** Goes on inside TLS; absent where that cannot be. The peer as it is then comes later, by `secured`. */
   startTls?(): void;
 }
-
-/** What is offered to somebody who has logged in. */
-const FEATURES = element(
-  'features',
-  ns.STREAMS,
-  {},
-  element('bind', ns.BIND),
-  element('session', ns.SESSION, {}, element('optional', ns.SESSION)),
-  element('sm', ns.STREAM_MANAGEMENT),
-  element('ver', ns.ROSTER_VERSIONING),
-);
 
 type State = 'opening' | 'login' | 'binding' | 'bound' | 'closed';
 
@@ -119,9 +108,13 @@ export class ClientStream implements WireEvents, SessionStream, LoginHost {
     this.#state = 'opening';
   }
 
-  /** The door closes. */
-  shutDown(): void {
-    const error = new StreamError('system-shutdown', 'the broker is shutting down');
+  /** Of who has logged in. */
+  get username(): string | undefined {
+    return this.#principal?.username;
+  }
+
+  /** The door closes, or the user is gone. */
+  shutDown(error: StreamError): void {
     if (this.#session !== undefined) this.#session.end(error);
     else this.end(error);
   }

@@ -160,6 +160,7 @@ export class XmppDoor implements ClientHost, Gateway {
     for (const { domain, vhost } of components) this.#addDomain(domain, vhost, (bare) => !this.#isUser(bare));
     const stop = this.#broker.observe((event) => {
       if (event.type === 'alarms') this.gate.setAlarmed(event.alarms.length > 0);
+      else if (event.type === 'user-deleted') this.#forgetUser(event.username);
       else for (const directory of this.#directories.values()) directory.onEvent(event);
     }, 'topology');
     this.#endings.push(stop);
@@ -239,6 +240,15 @@ export class XmppDoor implements ClientHost, Gateway {
 
   account({ username }: Principal) {
     return this.#users.account(username);
+  }
+
+  /** What is kept under the name of a deleted user goes with him. */
+  #forgetUser(username: string): void {
+    const error = new StreamError('reset', `user '${username}' is deleted`);
+    for (const stream of [...this.#streams]) if (stream.username === username) stream.shutDown(error);
+    this.#users.forget(username, error);
+    // An observer must not call back into the broker.
+    setImmediate(() => void this.#inboxes.remove(this.#users.addressOf(username), this.#directories.keys()));
   }
 
   // ---- domains
@@ -336,7 +346,7 @@ export class XmppDoor implements ClientHost, Gateway {
 
   async #close(): Promise<void> {
     const error = new StreamError('system-shutdown', 'the broker is shutting down');
-    for (const stream of [...this.#streams]) stream.shutDown();
+    for (const stream of [...this.#streams]) stream.shutDown(error);
     this.#users.end(error);
     for (const link of this.#links) link.close();
     for (const end of this.#endings.splice(0)) end();

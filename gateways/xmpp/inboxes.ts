@@ -1,6 +1,6 @@
 /** The inboxes in use: made when somebody needs one, let go when nobody does. */
 import type { Message } from '../../broker/message.ts';
-import type { Broker, BrokerError, Principal } from '../../broker/port.ts';
+import { type Broker, BrokerError, type Principal } from '../../broker/port.ts';
 import type { Log } from '../log.ts';
 import { queueAddress, senderAddress } from './addresses.ts';
 import { noticeOf, sentAtMs, stanzaOf } from './content.ts';
@@ -104,6 +104,24 @@ export class Inboxes {
   /** Whether he is there is known only when he lets us know: a user of another server. */
   asksForPresence(bare: string): boolean {
     return parseJid(bare).domain !== this.#options.userDomain;
+  }
+
+  /** Deletes the queues of somebody who is no more, with what waits in them. */
+  async remove(bare: string, vhosts: Iterable<string>): Promise<void> {
+    const { broker, log } = this.#options;
+    for (const vhost of [...vhosts]) {
+      try {
+        const connection = await broker.connect(undefined, vhost);
+        await connection
+          .openChannel()
+          .deleteQueue(bare)
+          .finally(() => connection.close());
+      } catch (error) {
+        if (!(error instanceof BrokerError)) throw error;
+        // Where the virtual host is not there, neither is the queue.
+        if (error.kind !== 'not-allowed') log.warn({ queue: bare, vhost }, `XMPP: queue not deleted: ${error.message}`);
+      }
+    }
   }
 
   async close(): Promise<void> {

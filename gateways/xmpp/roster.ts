@@ -100,6 +100,8 @@ export class RosterStore {
   readonly #administration: Administration;
   readonly #stored = new Map<string, { readonly version: number; readonly items: readonly RosterItem[] }>();
   readonly #changed = new Map<string, Roster>();
+  /** The one that was opened last for each user: what becomes of others is not kept. */
+  readonly #live = new Map<string, Roster>();
   readonly #log: Log;
   #saving: Promise<void> = Promise.resolve();
 
@@ -119,11 +121,32 @@ export class RosterStore {
 
   /** The roster of a user; the same one every time is up to the caller. */
   open(username: string): Roster {
-    const { version, items } = this.#stored.get(username) ?? { version: 0, items: [] };
-    return new Roster(version, items, (roster) => this.#save(username, roster));
+    // A version that a client has kept of an earlier user of that name is none of this one.
+    const { version, items } = this.#stored.get(username) ?? { version: Date.now(), items: [] };
+    const opened = new Roster(version, items, (roster) => this.#save(username, roster));
+    this.#live.set(username, opened);
+    return opened;
+  }
+
+  /** The user is deleted: so is his roster. Answers what was in it. */
+  forget(username: string): readonly RosterItem[] {
+    const { items } = this.#stored.get(username) ?? { items: [] };
+    this.#live.delete(username);
+    this.#changed.delete(username);
+    if (this.#stored.delete(username)) this.#saving = this.#saving.then(() => this.#clear(username));
+    return items;
+  }
+
+  async #clear(username: string): Promise<void> {
+    try {
+      await this.#administration.clearGlobalParameter(`${PARAMETER_PREFIX}${username}`);
+    } catch (error) {
+      this.#log.error({ err: error, user: username }, 'XMPP: the contact list of a deleted user is still there');
+    }
   }
 
   #save(username: string, roster: Roster): void {
+    if (this.#live.get(username) !== roster) return;
     this.#stored.set(username, { version: roster.version, items: roster.items });
     const isFirst = this.#changed.size === 0;
     this.#changed.set(username, roster);

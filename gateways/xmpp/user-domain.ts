@@ -10,6 +10,7 @@ import type { Inboxes } from './inboxes.ts';
 import { bareText, type Jid, parseJid, tryParseJid } from './jid.ts';
 import { decodeName, encode } from './local-part.ts';
 import { CARBONS, OFFLINE, ROSTER } from './namespaces.ts';
+import { presenceElement } from './presence.ts';
 import type { RosterStore } from './roster.ts';
 import { infoNode, infoReply, itemsNode, itemsReply, serveInfo } from './server-info.ts';
 import { StanzaError } from './stanza-error.ts';
@@ -124,6 +125,23 @@ export class UserDomain implements JidOwner {
       );
     }
     return undefined;
+  }
+
+  /**
+   * A user is no more: the next one of his name gets neither his sessions and contacts, nor what others have granted him.
+   * What waits for him in queues is up to the caller.
+   */
+  forget(username: string, error: StreamError): void {
+    const address = this.addressOf(username);
+    const account = this.#accounts.get(address);
+    this.#accounts.delete(address);
+    account?.end(error);
+    for (const { jid, to, asking, from, asked } of this.#options.rosters.forget(username)) {
+      // Bindings go with his queue.
+      if (this.#options.isOfExchanges(parseJid(jid).domain)) continue;
+      if (to || asking) void this.#options.router.route(presenceElement('unsubscribe', address, jid));
+      if (from || asked) void this.#options.router.route(presenceElement('unsubscribed', address, jid));
+    }
   }
 
   /** A user's connection to the broker has been ended. */
