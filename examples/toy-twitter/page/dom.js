@@ -47,15 +47,12 @@ export function nameOf(name) {
   return make('bdi', { class: 'name' }, local, domain && make('span', { class: 'domain' }, `@${domain}`));
 }
 
-const TOASTS_MAX = 3;
 const TOAST_MS = 6000;
 
-/** Says something that goes away by itself. */
+/** Says something that goes away by itself, or when there is something else to say. */
 export function toast(text) {
   const element = make('div', { class: 'toast' }, text);
-  const toasts = byId('toasts');
-  toasts.append(element);
-  while (toasts.childElementCount > TOASTS_MAX) toasts.firstElementChild.remove();
+  byId('toasts').replaceChildren(element);
   setTimeout(() => element.remove(), TOAST_MS);
 }
 

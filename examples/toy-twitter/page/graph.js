@@ -8,9 +8,9 @@ import { byId, draw, hueOf, initialOf, make } from './dom.js';
 const DRAWN_MAX = 40;
 const SIZE = 400;
 const MARGIN = 34;
-/** Half the width of a letter below a disc, so that no name leaves the picture; and the height of the name. */
-const LABEL_CHAR = 4.2;
+/** Of the names below the discs. The width of a letter is for a picture that is not shown: there nothing can be measured. */
 const LABEL_HEIGHT = 16;
+const LETTER_WIDTH = 10;
 const PULSE_MS = 900;
 /** Dots on their way at a time: a flood is no reason to stop the show. */
 const PULSES_MAX = 60;
@@ -61,6 +61,9 @@ export class GraphDrawing {
       node.radius = 15 + Math.min(9, 2.5 * Math.sqrt(this.#graph.followersCount(name)));
       node.disc.setAttribute('r', node.radius);
       node.label.setAttribute('y', node.radius + 13);
+      // No name leaves the picture.
+      const width = node.label.getComputedTextLength() || node.label.textContent.length * LETTER_WIDTH;
+      node.margin = Math.max(MARGIN, width / 2 + 4);
     }
     this.#describe();
     this.#warm();
@@ -95,7 +98,7 @@ export class GraphDrawing {
       dx: 0,
       dy: 0,
       radius: 18,
-      margin: Math.max(MARGIN, Math.min(shown.length, 14) * LABEL_CHAR),
+      margin: MARGIN,
       element,
       disc,
       label,

@@ -3,109 +3,22 @@
  * back. With TOY_TWITTER_PICTURES=folder the pictures of docs/ are made anew.
  */
 import { join } from 'node:path';
-import { type Browser, type BrowserContext, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { BrowserContextOptions } from 'playwright-core';
+import { expect, it } from 'vitest';
 import { playDemo } from '../../../examples/toy-twitter/demo.ts';
 import { startServer } from '../../../examples/toy-twitter/server.ts';
 import { consumers, FREE_PORTS, usePlace } from '../../examples/toy-twitter-place.ts';
 import { eventually } from '../../support/eventually.ts';
 import { describeWith } from '../interop/foreign-program.ts';
+import { follow, live, PHONE, post, SLOW, shown, showsOnly, usePages } from './pages.ts';
 
-const SLOW = { timeoutMs: 20_000, everyMs: 50 };
 const PICTURES = process.env.TOY_TWITTER_PICTURES;
 /** Quicker than for people. */
 const DEMO_EVERY_MS = 500;
-const PHONE: BrowserContextOptions = {
-  viewport: { width: 390, height: 844 },
-  deviceScaleFactor: 2,
-  isMobile: true,
-  hasTouch: true,
-};
 
 describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', () => {
   const place = usePlace();
-  let browser: Browser;
-  const contexts: BrowserContext[] = [];
-  /** Whatever the pages complain of. */
-  const complaints: string[] = [];
-
-  beforeAll(async () => {
-    browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox'] });
-  });
-  afterEach(async () => {
-    for (const context of contexts.splice(0)) await context.close();
-    expect(complaints.splice(0)).toEqual([]);
-  });
-  afterAll(async () => {
-    await browser?.close();
-  });
-
-  async function newPage(options: BrowserContextOptions = {}): Promise<Page> {
-    const context = await browser.newContext(options);
-    contexts.push(context);
-    const page = await context.newPage();
-    watch(page);
-    await page.goto(place.server.url);
-    return page;
-  }
-
-  function watch(page: Page): void {
-    page.on('pageerror', (error) => complaints.push(`${error}`));
-    page.on('console', (message) => {
-      // The browser says by itself when a request is answered 4xx, or a socket cannot be opened: both are asked for here.
-      const isAsked = /Failed to load resource|WebSocket connection|net::ERR/.test(message.text());
-      if ((message.type() === 'error' || message.type() === 'warning') && !isAsked) complaints.push(message.text());
-    });
-  }
-
-  async function signIn(page: Page, name: string): Promise<void> {
-    await page.getByLabel('Your name').fill(name);
-    await page.keyboard.press('Enter');
-    await live(page);
-  }
-
-  /** Signs in as somebody who has logged in with XMPP before. */
-  async function comeBack(page: Page, name: string): Promise<void> {
-    await page.getByLabel('Your name').fill(name);
-    await page.keyboard.press('Enter');
-    await page.getByLabel('Its passcode').fill(place.passcodeOf(name));
-    await page.keyboard.press('Enter');
-    await live(page);
-  }
-
-  function live(page: Page): Promise<unknown> {
-    return page.waitForSelector('#link[data-state=live]', { timeout: SLOW.timeoutMs });
-  }
-
-  async function person(name: string, options?: BrowserContextOptions): Promise<Page> {
-    const page = await newPage(options);
-    await signIn(page, name);
-    return page;
-  }
-
-  async function post(page: Page, text: string): Promise<void> {
-    await page.getByLabel('What you want to say').fill(text);
-    await page.keyboard.press('Control+Enter');
-  }
-
-  async function follow(page: Page, name: string): Promise<void> {
-    await page.getByRole('button', { name: `Follow ${name}`, exact: true }).click();
-    await page.getByRole('button', { name: `Following ${name}`, exact: true }).waitFor();
-  }
-
-  /** What the timeline shows, the latest first. */
-  function shown(page: Page): Promise<string[]> {
-    return page.locator('#posts > li').evaluateAll((items) =>
-      items.map((item) => {
-        const [name, text] = [item.querySelector('.name')?.textContent, item.querySelector('p')?.textContent];
-        return item.classList.contains('post') ? `${name}: ${text}` : (item.querySelector('span')?.textContent ?? '');
-      }),
-    );
-  }
-
-  async function showsOnly(page: Page, ...texts: string[]): Promise<void> {
-    await eventually(async () => expect(await shown(page)).toEqual(texts), SLOW);
-  }
+  const { newContext, newPage, signIn, comeBack, person, watch } = usePages(place);
 
   it('shows in one browser what is said in another, at once, and the follow in the graph of both', async () => {
     const [anna, ben] = [await person('anna'), await person('ben')];
@@ -350,9 +263,7 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', (
         ['phone-graph', { ...PHONE, colorScheme: 'dark' }, 'Graph'],
       ];
       for (const [index, [name, options, tab]] of looks.entries()) {
-        const context = await browser.newContext(options);
-        contexts.push(context);
-        const page = await context.newPage();
+        const page = await (await newContext(options)).newPage();
         watch(page);
         const me = ['you', 'dora', 'emil', 'fritz'][index] ?? 'you';
         for (const whom of ['anna', 'ben', 'carla', 'juliet', 'romeo']) {
