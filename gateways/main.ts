@@ -293,7 +293,7 @@ function openReverseHttp(broker: Broker, config: Config, log: ProcessLog): HttpD
 }
 
 function reverseHttpOptions(config: Config, log: ProcessLog): ReverseHttpOptions {
-  const { reverseHttpDomain: domain, reverseHttpAnonymousUser: anonymousUser } = config;
+  const { reverseHttpDomain: domain, reverseHttpAnonymousUser: anonymousUser, reverseHttpBaseUrl: baseUrl } = config;
   return {
     visitors: config.reverseHttpVisitors,
     origins: config.websocketOrigins,
@@ -309,6 +309,7 @@ function reverseHttpOptions(config: Config, log: ProcessLog): ReverseHttpOptions
     upstreams: config.reverseHttpUpstreams,
     ...(domain !== undefined && { domain: domain.toLowerCase() }),
     ...(anonymousUser !== undefined && { anonymousUser }),
+    ...(baseUrl !== undefined && { baseUrl }),
     log,
   };
 }

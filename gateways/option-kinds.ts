@@ -67,6 +67,19 @@ function readText(value: unknown, allowed: string): string {
   throw new ValueError(`it takes ${allowed}`);
 }
 
+/** `http://…` or `https://…` with a host and perhaps a port, and nothing after it. */
+export const BASE_URL: Kind<string> = {
+  placeholder: 'url',
+  allowed: 'a URL like https://broker.example',
+  read(value) {
+    const text = readText(value, this.allowed);
+    const url = URL.canParse(text) ? new URL(text) : undefined;
+    const isBase = url !== undefined && /^https?:$/.test(url.protocol) && `${url.origin}/` === url.href;
+    if (!isBase) throw new ValueError(`it takes ${this.allowed}`);
+    return url.origin;
+  },
+};
+
 /** One of a few words. */
 export function choice<const Word extends string>(placeholder: string, words: readonly Word[]): Kind<Word> {
   const allowed = words.join(', ').replace(/, ([^,]*)$/, ' or $1');

@@ -7,6 +7,7 @@ import { hostname } from 'node:os';
 import { resolve } from 'node:path';
 import {
   ADDRESS_RANGES,
+  BASE_URL,
   choice,
   DATA_FOLDER,
   DISK,
@@ -277,6 +278,11 @@ export const OPTIONS = {
     'Largest WebSocket message taken',
   ),
 
+  reverseHttpBaseUrl: optional(
+    'Reverse HTTP',
+    BASE_URL,
+    'Where clients find this door, if an HTTP proxy is in front of it; absent: where each one says that it has found it',
+  ),
   reverseHttpDomain: optional(
     'Reverse HTTP',
     text('domain', 'a domain like example.org'),

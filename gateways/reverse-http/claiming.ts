@@ -37,7 +37,7 @@ export class Claiming {
 
   /** `POST /reversehttp`. Throws HttpError and BrokerError. */
   async onClaim(request: IncomingMessage, response: ServerResponse, visit: Visit, principal: Principal): Promise<void> {
-    const base = baseUrl(request, visit.peer);
+    const base = baseUrl(request, visit.peer, this.#host.options);
     const form = await this.#readForm(request, response);
     const name = claimName(form.get('name') ?? '');
     if (name === undefined) throw new HttpError(400, 'name must be a DNS label: letters, digits and hyphens');
@@ -62,7 +62,7 @@ export class Claiming {
     if (!principal.tags.some((tag) => OVERSEER_TAGS.includes(tag))) {
       throw new HttpError(403, `this takes one of the tags ${OVERSEER_TAGS.join(', ')}`);
     }
-    const base = baseUrl(request, visit.peer);
+    const base = baseUrl(request, visit.peer, this.#host.options);
     const claims = this.#host.claims.list().map((claim) => ({
       name: claim.name,
       url: publicUrl(base, claim.name, this.#host.options.domain),

@@ -44,7 +44,7 @@ export class Consuming {
     principal: Principal,
   ): Promise<void> {
     const noAck = acknowledgesItself(url);
-    const base = baseUrl(request, peer);
+    const base = baseUrl(request, peer, this.#host.options);
     const vhost = url.searchParams.get('vhost') ?? undefined;
     const fail = (error: Error): void => {
       if (!response.writableEnded) sendError(response, asHttpError(error) ?? new HttpError(503, error.message));

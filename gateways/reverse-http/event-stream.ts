@@ -47,7 +47,7 @@ export class EventStreams {
     source: Source,
     principal: Principal,
   ): Promise<void> {
-    const base = baseUrl(request, visit.peer);
+    const base = baseUrl(request, visit.peer, this.#host.options);
     const [, token = '', count = ''] = /^([\w-]{1,64})\.(\d{1,15})$/.exec(lastEventId(request, visit.url)) ?? [];
     const followed = JSON.stringify([source, visit.url.searchParams.get('vhost')]);
     const known = this.#streams.find(token);

@@ -68,7 +68,7 @@ export class Grants {
     };
     const token = capabilities.mint(this.#grant(target, principal, users, revoke));
     const timer = setTimeout(revoke, Math.min(Number(lease), options.leaseSecondsMax) * 1000).unref();
-    sendEmpty(response, 201, { Location: capabilityUrl(baseUrl(request, peer), token) });
+    sendEmpty(response, 201, { Location: capabilityUrl(baseUrl(request, peer, options), token) });
   }
 
   /** `users` holds the answers that are under way. */

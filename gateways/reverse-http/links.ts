@@ -11,10 +11,15 @@ export const GATEWAY_PATH = '/reversehttp';
 export const PUBLIC_PATH = '/http/';
 
 /**
- * `http://host:port` as the client knows this listener. Throws HttpError 400 for a Host that could not be: it comes back
+ * `http://host:port` as the client knows this listener, or as `options` has it. Throws HttpError 400 for a Host that could not be: it comes back
  * in fields of the answer.
  */
-export function baseUrl(request: IncomingMessage, peer: PeerAddress): string {
+export function baseUrl(
+  request: IncomingMessage,
+  peer: PeerAddress,
+  options: { readonly baseUrl?: string | undefined },
+): string {
+  if (options.baseUrl !== undefined) return options.baseUrl;
   const host = request.headers.host ?? '';
   const scheme = peer.encrypted ? 'https' : 'http';
   if (host === '') return `${scheme}://${peer.localAddress}:${peer.localPort}`;

@@ -60,7 +60,7 @@ class RequestUrl implements Resource {
   }
 
   async onRequest(request: IncomingMessage, response: ServerResponse, { peer, url }: Visit): Promise<void> {
-    if (request.method === 'GET') this.#onPoll(request, response, baseUrl(request, peer), url);
+    if (request.method === 'GET') this.#onPoll(request, response, baseUrl(request, peer, this.#host.options), url);
     else if (request.method === 'POST') await this.#onReply(request, response);
     else throw new HttpError(405, 'GET waits for a request, POST replies to it', { Allow: 'GET, POST, OPTIONS' });
   }

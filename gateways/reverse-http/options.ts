@@ -5,6 +5,8 @@ import { BodyBudget } from './body.ts';
 
 /** Defaults are those of the options in `../options.ts`, where there is one that means the same. */
 export interface ReverseHttpOptions {
+  /** What URLs that are handed out begin with, as `https://broker.example`; absent: as each client has asked. */
+  readonly baseUrl?: string;
   /** With `example.org`, requests for the host `foo.example.org` are for the claim `foo`; the path form works always. */
   readonly domain?: string;
   /** Whose requests for public URLs are taken: everyone's, or those of users with the right to write on the exchange. */
@@ -68,8 +70,8 @@ export interface ReverseHttpOptions {
   readonly log?: Log;
 }
 
-export type ResolvedOptions = Required<Omit<ReverseHttpOptions, 'domain' | 'anonymousUser'>> &
-  Pick<ReverseHttpOptions, 'domain' | 'anonymousUser'> & { readonly budget: BodyBudget };
+export type ResolvedOptions = Required<Omit<ReverseHttpOptions, 'baseUrl' | 'domain' | 'anonymousUser'>> &
+  Pick<ReverseHttpOptions, 'baseUrl' | 'domain' | 'anonymousUser'> & { readonly budget: BodyBudget };
 
 /** `options` with the defaults filled in. */
 export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {

@@ -92,6 +92,17 @@ describe('the configuration', () => {
     expect((await configOf(['--config', file])).httpPort).toEqual(ports);
   });
 
+  it.each([
+    ['https://broker.example', 'https://broker.example'],
+    ['http://broker.example:8080/', 'http://broker.example:8080'],
+  ])('takes the base of URLs as %s', async (written, origin) => {
+    expect((await configOf(['--reverse-http-base-url', written])).reverseHttpBaseUrl).toBe(origin);
+  });
+
+  it.each(['broker.example', 'ftp://x', 'https://x/path', 'https://a:b@x'])('takes no base as %s', async (written) => {
+    expect(await problems(['--reverse-http-base-url', written])).toEqual([expect.stringContaining('is not allowed')]);
+  });
+
   it.each(['80,80', '80,', 'x', '65536', '80,off'])('takes no ports as %s', async (written) => {
     expect(await problems(['--http-port', written])).toEqual([expect.stringMatching(/^http-port: .* is not allowed/)]);
   });

@@ -101,6 +101,19 @@ describe('claiming', () => {
     expect(statuses.filter((status) => status === 503)).toHaveLength(6);
   });
 
+  it('hands out URLs that begin as a proxy in front has them', async () => {
+    await scene.close();
+    scene = await Scene.open({ baseUrl: 'https://broker.example:444' });
+    const { first, related, location } = await scene.claim({ name: 'foo' });
+    expect(related).toBe('https://broker.example:444/http/foo/');
+    for (const url of [first, location]) expect(url).toMatch(/^https:\/\/broker\.example:444\/cap\/[\w-]{24}$/);
+    const polled = await scene.fetch(`${new URL(first).pathname}?wait=0`);
+    expect(linksOf(polled).next).toMatch(/^https:\/\/broker\.example:444\/cap\//);
+    await scene.close();
+    scene = await Scene.open({ baseUrl: 'https://broker.example', domain: 'claims.example' });
+    expect((await scene.claim({ name: 'foo' })).related).toBe('https://foo.claims.example/');
+  });
+
   it("stops at the limit of a user's claims, and of nobody else's", async () => {
     await scene.close();
     scene = await Scene.open({ userClaimsMax: 2 });
