@@ -28,7 +28,9 @@ export class DamagedPlace {
   readonly #text: string;
   /** Slot that the first message there has had. */
   firstSlot = 0;
-  /** Slots of messages that wait and are missing; undefined: all that was there counts. */
+  /** How many messages that wait are missing; undefined: all that was there counts. */
+  lostCount: number | undefined;
+  /** Their slots, where something can be made out. */
   lost: ReadonlySet<number> | undefined;
   /** The file in which its definitions are intact. */
   copiedIn: string | undefined;
@@ -50,6 +52,11 @@ export class DamagedPlace {
     this.#text = text;
   }
 
+  /** Something is there, which can be looked into. */
+  get isReadable(): boolean {
+    return this.offset !== undefined && this.end > this.offset;
+  }
+
   /** An ack of a message of this holder was there. */
   countAck(holder: number): void {
     this.#acked.set(holder, (this.#acked.get(holder) ?? 0) + 1);
@@ -62,12 +69,12 @@ export class DamagedPlace {
   }
 
   #contents(names: HolderNames): string[] {
-    if (this.lost !== undefined) {
-      const count = this.lost.size;
+    const count = this.lostCount;
+    if (count !== undefined) {
       const held = count === 1 ? 'one message that waits is missing' : `${count} messages that wait are missing`;
       return [`${held} (${names.tally(this.#messages(), count)})`];
     }
-    if (this.offset === undefined || this.end <= this.offset) return [];
+    if (!this.isReadable) return [];
     return this.header === undefined ? this.#guess(names) : [this.#held(this.header, names)];
   }
 

@@ -58,7 +58,7 @@ export class MessageScan {
   async #lookInto(place: DamagedPlace): Promise<void> {
     const { segment, offset, end, header, firstSlot } = place;
     const file = this.#logFiles.find(({ id }) => id === segment);
-    if (file === undefined || offset === undefined || end <= offset || ++this.#wrecks > WRECKS_MAX) return;
+    if (file === undefined || offset === undefined || !place.isReadable || ++this.#wrecks > WRECKS_MAX) return;
     const octets = await this.#reader.read(file, offset, Math.min(end, offset + WRECK_BYTES_MAX));
     place.wreck = new Wreck(octets, header, firstSlot);
   }
@@ -141,7 +141,7 @@ export class MessageScan {
     for (let slot = from; slot < to; slot++) if (slots.settle(slot)) lost.push(slot);
     if (lost.length === 0) return;
     // Where all counts, every place has been reported.
-    if (this.#places.some(({ path, lost: missing }) => path === file.path && missing === undefined)) return;
+    if (this.#places.some(({ path, lostCount }) => path === file.path && lostCount === undefined)) return;
     for (const [index, region] of regions.entries()) {
       const first = index === 0 ? from : firstSlotOf(regions, index, to);
       const end = index === regions.length - 1 ? to : firstSlotOf(regions, index + 1, to);
@@ -166,6 +166,7 @@ function lossAt(
 ): DamagedPlace {
   const place = new DamagedPlace(file, region, text);
   place.firstSlot = firstSlot;
-  place.lost = new Set(lost);
+  place.lostCount = lost.length;
+  if (place.isReadable) place.lost = new Set(lost);
   return place;
 }
