@@ -138,7 +138,14 @@ class Names {
 
   constructor(session: Session) {
     this.#session = session;
-    this.#asking = session.furtherChannel();
+    this.#asking = this.#open();
+  }
+
+  #open(): Promise<Channel> {
+    const opening = this.#session.furtherChannel();
+    // The broker may die before anybody asks on it.
+    opening.catch(() => {});
+    return opening;
   }
 
   async look(): Promise<Map<string, string[]>> {
@@ -174,7 +181,7 @@ class Names {
       return true;
     } catch (error) {
       if ((error as { code?: unknown }).code !== 404) throw error;
-      this.#asking = this.#session.furtherChannel();
+      this.#asking = this.#open();
       return false;
     }
   }
