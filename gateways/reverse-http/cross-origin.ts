@@ -75,8 +75,8 @@ export function peerAsNamed(
 }
 
 function isThisMachine(name: string): boolean {
-  if (name === 'localhost' || name.endsWith('.localhost') || name === hostname().toLowerCase()) return true;
-  return isLoopback(name.replace(/^\[|\]$/g, ''));
+  if (name === 'localhost' || name.endsWith('.localhost') || isLoopback(name.replace(/^\[|\]$/g, ''))) return true;
+  return name === hostname().toLowerCase();
 }
 
 function isHostAllowed(host: string, origins: readonly string[]): boolean {
