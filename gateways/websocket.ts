@@ -105,7 +105,8 @@ class WebSocketGateway implements Gateway {
     this.#options = options;
     this.#httpDoors = options.httpDoors ?? [];
     const invitations = [...options.doors, ...this.#httpDoors].map((door) => door.invitation);
-    this.#invitation = `${['This is the WebSocket port of a message broker.', ...invitations].join(' ')}\n`;
+    const port = this.#httpDoors.length > 0 ? 'an HTTP' : 'the WebSocket';
+    this.#invitation = `${[`This is ${port} port of a message broker.`, ...invitations].join(' ')}\n`;
     this.#http = createServer({ maxHeaderSize: HEADER_BYTES_MAX, keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS });
     this.#http.on('request', (request, response) => this.#onRequest(request, response));
     // A door may say no before the body has been sent.

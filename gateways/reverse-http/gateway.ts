@@ -261,16 +261,26 @@ class ReverseHttpDoor implements HttpDoor {
   #publicName(request: IncomingMessage): string | undefined {
     const { domain } = this.#options;
     if (domain !== undefined) {
-      const host = (request.headers.host ?? '').replace(/:\d+$/, '').toLowerCase();
+      const [, authority = request.headers.host ?? ''] = ABSOLUTE_FORM.exec(request.url ?? '') ?? [];
+      const host = authority.replace(/:\d+$/, '').toLowerCase();
       if (host.endsWith(`.${domain}`)) return claimName(host.slice(0, -domain.length - 1)) ?? '';
     }
-    const [, label = ''] = /^\/http\/([^/?#]+)/.exec(request.url ?? '') ?? [];
+    const [, label = ''] = /^\/http\/([^/?#]+)/.exec(targetOf(request)) ?? [];
     return label === '' ? undefined : (claimName(label) ?? '');
   }
 }
 
+/** A target with scheme and host, as if this door were a proxy; every server has to take it. [RFC 9112 §3.2.2] */
+const ABSOLUTE_FORM = /^https?:\/\/([^/?#]*)/i;
+
+/** The target from its path on. */
+function targetOf({ url = '' }: IncomingMessage): string {
+  const target = url.replace(ABSOLUTE_FORM, '');
+  return target.startsWith('/') || target === url ? target : `/${target}`;
+}
+
 function pathOf(request: IncomingMessage): string {
-  return request.url?.replace(/[?#].*$/s, '') ?? '';
+  return targetOf(request).replace(/[?#].*$/s, '');
 }
 
 function isOwnPath(path: string): boolean {
@@ -278,7 +288,7 @@ function isOwnPath(path: string): boolean {
 }
 
 function urlOf(request: IncomingMessage): URL {
-  const target = request.url ?? '';
+  const target = targetOf(request);
   if (!target.startsWith('/') || !URL.canParse(target, 'http://door')) throw new HttpError(400, 'this is no target');
   return new URL(`http://door${target}`);
 }

@@ -65,6 +65,8 @@ export interface ReverseHttpOptions {
   readonly tokenSeconds?: number;
   /** Before a refused login is answered, unless the peer is on this machine. */
   readonly loginRefusalDelayMs?: number;
+  /** How long a reversed HTTP/2 connection may give no sign of life after it was asked for one. */
+  readonly pongTimeoutMs?: number;
   /** How long a closing connection may take. */
   readonly closeTimeoutMs?: number;
   readonly log?: Log;
@@ -106,6 +108,7 @@ export function resolveOptions(options: ReverseHttpOptions): ResolvedOptions {
     ackTimeoutMs: 60_000,
     tokenSeconds: 3600,
     loginRefusalDelayMs: 3000,
+    pongTimeoutMs: 20_000,
     closeTimeoutMs: 5000,
     log: SILENT_LOG,
     ...options,

@@ -13,6 +13,8 @@ import { endToEndHeaders, headerValue, trailerFields } from './http-message.ts';
 export interface ReversedOptions {
   /** How long an application may go on with an answer that nobody waits for, and a closing connection may take. */
   readonly closeTimeoutMs: number;
+  /** How long a connection may give no sign of life after it was asked for one, where the protocol can ask. */
+  readonly pongTimeoutMs: number;
   /** Requests at a time, where the protocol has more than one. */
   readonly streamsMax: number;
 }

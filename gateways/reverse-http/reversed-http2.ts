@@ -42,6 +42,9 @@ export class ReversedHttp2 implements ReversedConnection {
   #leaving = false;
   /** Requests that it has. */
   #streams = 0;
+  /** When it last answered a PING, in milliseconds of `performance.now()`; it has just said its settings. */
+  #aliveAt = performance.now();
+  #pinging = false;
   #slots: number | undefined;
 
   /** Takes the socket over. `onEnd` is called once, when it is gone. */
@@ -96,6 +99,23 @@ export class ReversedHttp2 implements ReversedConnection {
     this.#endWhenIdle();
   }
 
+  /**
+   * Behind a router that has forgotten it, a connection swallows requests for as long as TCP hopes; so one that has been
+   * silent for long is asked, together with the next request, whether it is there.
+   */
+  #askForLife(): void {
+    const { pongTimeoutMs } = this.#options;
+    if (this.#pinging || performance.now() - this.#aliveAt < pongTimeoutMs) return;
+    const timer = setTimeout(() => this.#session.destroy(), pongTimeoutMs).unref();
+    this.#pinging = true;
+    const onPong = (error: Error | null): void => {
+      clearTimeout(timer);
+      this.#pinging = false;
+      if (error === null) this.#aliveAt = performance.now();
+    };
+    if (attempt(() => this.#session.ping(onPong)) !== true) onPong(new Error('no PING could be sent'));
+  }
+
   /** An application that does not end the connection when it has nothing to do any more is left. */
   #endWhenIdle(): void {
     if (!this.#session.closed || this.#streams > 0) return;
@@ -119,6 +139,7 @@ export class ReversedHttp2 implements ReversedConnection {
       errand.lost(false);
       return;
     }
+    this.#askForLife();
     const { passage } = errand.requestor;
     if (passage !== undefined) {
       this.#connect(errand, request.head);

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import type { RequestListener, ServerResponse } from 'node:http';
 import { constants } from 'node:http2';
-import type { Socket } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { eventually } from '../../support/eventually.ts';
@@ -41,6 +41,19 @@ describe('PTTH/1.0', () => {
     const { socket } = await turnRound(scene, path, { Upgrade: 'PTTH/1.0' });
     serve1(socket, echo);
     expect(await (await scene.fetch('/http/foo/a', { method: 'POST', body: 'b' })).text()).toBe('POST /http/foo/a b');
+  });
+
+  it('is asked under targets with a host in them too, as every server has to take them', async () => {
+    await scene.close();
+    scene = await Scene.open({ domain: 'claims.example' });
+    await ptthApplication(scene, 'foo', echo);
+    const ask = (target: string): Promise<string> =>
+      scene.raw(`GET ${target} HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n`);
+    for (const target of ['http://any/http/foo/a', 'http://foo.claims.example/a', 'HTTP://foo.claims.example']) {
+      expect(await ask(target)).toMatch(new RegExp(`^HTTP/1\\.1 200 [^]*GET ${target} $`));
+    }
+    expect(await ask('http://any/reversehttp')).toMatch(/^HTTP\/1\.1 401 /);
+    expect(await ask('http://any')).toMatch(/^HTTP\/1\.1 426 /);
   });
 
   it('is for paths of claims only', async () => {
@@ -232,6 +245,34 @@ describe('ptth', () => {
     socket.destroy();
     await eventually(() => expect(closed).toEqual(['/http/foo/left']));
     expect(await scene.overview()).toMatchObject({ slots: 100, free: 100 });
+  });
+
+  it('is left when it has gone silent, and what may be sent again goes to another', async () => {
+    await scene.close();
+    scene = await Scene.open({ pongTimeoutMs: 150 });
+    const begunAt = performance.now();
+    const hops: Socket[] = [];
+    const router = createTcpServer((near) => {
+      const far = connect(scene.port, '127.0.0.1');
+      for (const hop of [near, far]) hop.on('error', () => {});
+      hops.push(near.pipe(far), far.pipe(near));
+    }).listen(0, '127.0.0.1');
+    await once(router, 'listening');
+    const behindRouter: Scene = Object.create(scene, { port: { value: (router.address() as AddressInfo).port } });
+    await http2Application(behindRouter, 'foo', (request, response) => response.end(request.url));
+    await eventually(async () => expect(await slots()).toBe(100));
+    await eventually(() => expect(performance.now() - begunAt).toBeGreaterThan(300));
+    // It is asked for a sign of life with this one, and gives it.
+    expect(await (await scene.fetch('/http/foo/a')).text()).toBe('/http/foo/a');
+    // The router forgets the connection: nobody is told, and nothing gets through.
+    for (const hop of hops) hop.unpipe().pause();
+    const forgottenAt = performance.now();
+    await ptthApplication(scene, 'foo', (_request, response) => response.end('another'));
+    await eventually(() => expect(performance.now() - forgottenAt).toBeGreaterThan(200));
+    expect(await (await scene.fetch('/http/foo/b')).text()).toBe('another');
+    expect(await slots()).toBe(1);
+    for (const hop of hops) hop.destroy();
+    router.close();
   });
 
   it('asks again for what the application has refused to begin with, whatever the method', async () => {
