@@ -91,7 +91,7 @@ export async function recoverLog(options: LogRecoveryOptions): Promise<Recovered
   await new MessageScan(reader, segmentFiles, found, places, pathOf).read(state.segments.values());
   for (const { wreck } of places) names.learn(wreck?.definitions ?? []);
   const { leftovers, strangers } = sortOut({ reader, state, newest, logFiles, places });
-  const last = segmentFiles.at(-1);
+  const last = segmentFiles.findLast(({ path }) => !strangers.includes(path));
   /** The log ends where an orderly end has left it. */
   const isClean =
     mark?.isClosed === true &&
