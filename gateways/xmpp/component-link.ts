@@ -6,20 +6,19 @@
  * > header to=DOMAIN        < header id=ID        > handshake: SHA-1 of ID and secret        < handshake
  * ```
  *
- * XEP-0114 has no acknowledgements. So the link says something to itself now and then: a ping from the domain to the
- * domain, which the server has to carry back. A server handles what a component says in order; when the ping is back, all
- * before it has been taken. Then deliveries are acknowledged; those of a lost link are returned.
+ * What becomes of deliveries is in custody.ts; those of a lost link are returned.
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { InvariantError } from '../../broker/assert.ts';
 import { type CancelTimer, type Clock, systemClock } from '../../broker/clock.ts';
 import type { Log } from '../log.ts';
 import { createTrace } from '../trace.ts';
 import { Backoff } from './backoff.ts';
+import { Custody } from './custody.ts';
 import { type Element, element } from './element.ts';
 import { InHand } from './in-hand.ts';
-import { bareText, tryParseJid } from './jid.ts';
+import { tryParseJid } from './jid.ts';
 import * as ns from './namespaces.ts';
 import { SilenceWatch } from './silence-watch.ts';
 import { errorReply, StanzaError } from './stanza-error.ts';
@@ -62,12 +61,6 @@ export const STABLE_MS = 60_000;
 export const LINK_IN_HAND_LIMITS = { count: 1000, weight: 16 * 1024 * 1024 };
 const TRACE = createTrace('xmpp');
 
-interface Outstanding {
-  readonly id: string;
-  readonly to: string;
-  readonly settlement: Settlement;
-}
-
 export class ComponentLink implements StanzaLink, WireEvents {
   readonly #options: ComponentLinkOptions;
   #wire: TcpWire | undefined;
@@ -76,12 +69,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
   readonly #backoff: Backoff;
   #cancelTimer: CancelTimer = () => {};
   readonly #silence: SilenceWatch;
-  /** Said, and not known to have been taken, oldest first. */
-  #outstanding: Outstanding[] = [];
-  /** The ping on its way, and how many of `#outstanding` were said before it. */
-  #echo: { readonly id: string; readonly count: number } | undefined;
-  #ids = 0;
-  #echoWanted = false;
+  readonly #custody: Custody;
   #failure = '';
   readonly #inHand = new InHand(LINK_IN_HAND_LIMITS, (isFull) => this.#onFull(isFull));
   /** The server has been heard to speak for users of ours, and its owner been told. */
@@ -91,10 +79,17 @@ export class ComponentLink implements StanzaLink, WireEvents {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#backoff = new Backoff({ minMs: PAUSE_MS_MIN, maxMs: PAUSE_MS_MAX, stableMs: STABLE_MS, clock: this.#clock });
+    const { domain } = options;
+    this.#custody = new Custody({
+      domain,
+      clock: this.#clock,
+      say: (stanza) => this.#say(stanza),
+      onUnreachable: (address) => this.#tellOfError(address),
+    });
     this.#silence = new SilenceWatch(
       options.silenceMs,
       // A line that is not read brings no sign of life.
-      () => (this.#inHand.isFull ? this.#silence.heard() : this.#sendEcho()),
+      () => (this.#inHand.isFull ? this.#silence.heard() : this.#askForLife()),
       () => this.#fail('no sign of life'),
     );
   }
@@ -128,7 +123,7 @@ export class ComponentLink implements StanzaLink, WireEvents {
     this.#cancelTimer();
     this.#silence.stop();
     this.#wire = undefined;
-    this.#return();
+    this.#custody.giveUp();
     wire?.close();
   }
 
@@ -202,16 +197,16 @@ export class ComponentLink implements StanzaLink, WireEvents {
     wire?.close();
     log.warn({ domain, server: `${host}:${port}`, againInMs: pauseMs }, `XMPP component link not open: ${reason}`);
     if (wasUp) this.#options.onDown();
-    this.#return();
+    this.#custody.giveUp();
     this.#cancelTimer = this.#clock.schedule(pauseMs, () => this.start());
   }
 
-  /** What the server may not have taken goes back to where it came from. */
-  #return(): void {
-    const outstanding = this.#outstanding;
-    this.#outstanding = [];
-    this.#echo = undefined;
-    for (const { settlement } of outstanding) settlement.returned();
+  /** The server carries it back, which is a sign of life, and is not answered. */
+  #askForLife(): void {
+    const { domain } = this.#options;
+    this.#say(
+      element('iq', ns.CLIENT, { type: 'get', id: 'alive', from: domain, to: domain }, element('ping', ns.PING)),
+    );
   }
 
   // ---- stanzas
@@ -221,17 +216,16 @@ export class ComponentLink implements StanzaLink, WireEvents {
     const { domain, router } = this.#options;
     const [sender, target] = [tryParseJid(from), tryParseJid(to)];
     if (sender === undefined || target?.domain !== domain) return;
-    if (sender.domain === domain) {
-      // Of ourselves we hear echoes only. On its way there it is a question, which is not answered: that it is here says
-      // all. Some servers refuse it instead.
-      if (stanza.name === 'iq' && this.#echo !== undefined && id === this.#echo.id) this.#onEcho(this.#echo.count);
-      return;
-    }
+    const isOurs = stanza.name === 'iq' && this.#custody.onIq(stanza);
+    // Of ourselves we hear pings only.
+    if (isOurs || sender.domain === domain) return;
     if (router.isLocal(sender)) {
       this.#refuseImpostor(stanza, sender.domain);
       return;
     }
     if (stanza.name === 'message' && type === 'error' && this.#onBounce(id, from)) return;
+    // His presence is passed on in this turn: what is returned finds out that he has gone.
+    if (stanza.name === 'presence' && (type === 'unavailable' || type === 'error')) this.#custody.onGone(from);
     // Whatever the server has to say, no more of it than some is in hand at a time.
     const taken = router.route(stanza);
     if (taken !== undefined) void taken.then(this.#inHand.begin(stanza));
@@ -254,66 +248,25 @@ export class ComponentLink implements StanzaLink, WireEvents {
 
   /** A stanza that cannot be delivered now: the receiver is not what it was said to be. */
   #onBounce(id: string | undefined, from: string | undefined): boolean {
-    const index = this.#outstanding.findIndex((one) => one.id === id && one.to === from);
-    const [bounced] = index < 0 ? [] : this.#outstanding.splice(index, 1);
-    if (bounced === undefined) return false;
-    if (this.#echo !== undefined && index < this.#echo.count) {
-      this.#echo = { ...this.#echo, count: this.#echo.count - 1 };
-    }
+    if (!this.#custody.onBounce(id, from)) return false;
+    this.#tellOfError(from);
+    return true;
+  }
+
+  /** As its server would say it, to whoever of us believes that he is there. */
+  #tellOfError(from: string | undefined): void {
     const { router, domain } = this.#options;
-    const jid = tryParseJid(from);
-    if (jid !== undefined) {
-      // As its server would say it, to whoever of us believes otherwise.
-      void router.route(element('presence', ns.CLIENT, { type: 'error', from, to: domain }));
-      bounced.settlement.returned();
-      return bareText(jid) !== '';
-    }
-    return false;
+    void router.route(element('presence', ns.CLIENT, { type: 'error', from, to: domain }));
   }
 
   send(stanza: Element, settlement?: Settlement): void {
-    if (this.#state !== 'up') {
-      settlement?.returned();
-      return;
-    }
-    if (settlement === undefined) {
-      this.#say(stanza);
-      return;
-    }
-    // By its id a stanza that comes back is known.
-    this.#ids += 1;
-    const id = stanza.attributes.id ?? `w${this.#ids}`;
-    this.#say(stanza.with({ id }));
-    this.#outstanding.push({ id, to: stanza.attributes.to ?? '', settlement });
-    this.#wantEcho();
+    if (this.#state !== 'up') settlement?.returned();
+    else if (settlement === undefined) this.#say(stanza);
+    else this.#custody.send(stanza, settlement);
   }
 
   #say(stanza: Element): void {
     if (TRACE.enabled) TRACE.line('>', this.#options.domain, String(stanza));
     this.#wire?.send(stanza);
-  }
-
-  #wantEcho(): void {
-    if (this.#echoWanted || this.#echo !== undefined) return;
-    this.#echoWanted = true;
-    setImmediate(() => {
-      this.#echoWanted = false;
-      if (this.#echo === undefined && this.#outstanding.length > 0) this.#sendEcho();
-    });
-  }
-
-  #sendEcho(): void {
-    if (this.#state !== 'up' || this.#echo !== undefined) return;
-    const { domain } = this.#options;
-    // Not to be guessed: whoever could answer for it would have messages forgotten that nobody has.
-    const id = `echo-${randomBytes(9).toString('base64url')}`;
-    this.#echo = { id, count: this.#outstanding.length };
-    this.#wire?.send(element('iq', ns.CLIENT, { type: 'get', id, from: domain, to: domain }, element('ping', ns.PING)));
-  }
-
-  #onEcho(count: number): void {
-    this.#echo = undefined;
-    for (const { settlement } of this.#outstanding.splice(0, count)) settlement.delivered();
-    if (this.#outstanding.length > 0) this.#wantEcho();
   }
 }

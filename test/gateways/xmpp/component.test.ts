@@ -98,20 +98,25 @@ async function counts(queue = 'romeo@montague.net'): Promise<[number | undefined
   return [view?.messagesReady, view?.messagesUnacked];
 }
 
-/** Carries the last ping from the domain to itself back. */
-async function echo(link: RawClient): Promise<void> {
-  const heard = await link.until(/<iq type="get" id="(echo-[\w-]+)"[^>]*>.*?<\/iq>/);
-  const id = /id="(echo-[\w-]+)"[^>]*>[^<]*<ping[^>]*\/><\/iq>$/.exec(heard)?.[1];
-  link.say(`<iq type='get' id='${id}' from='broker.example' to='broker.example'><ping xmlns='urn:xmpp:ping'/></iq>`);
+/** The id of the next question to somebody's client. */
+async function question(link: RawClient, to = 'romeo@montague.net/desk'): Promise<string> {
+  const heard = await link.until(new RegExp(`<iq type="get" id="echo-[\\w-]+" [^>]*to="${to}"[^>]*>.*?</iq>`, 's'));
+  return /id="(echo-[\w-]+)"[^>]*><ping[^>]*\/><\/iq>$/.exec(heard)?.[1] ?? '';
 }
 
-it('acks what the server has handled, and not before', async () => {
+/** The client answers the next question. */
+async function answer(link: RawClient, from = 'romeo@montague.net/desk'): Promise<void> {
+  const id = await question(link, from);
+  link.say(`<iq type='result' id='${id}' from='${from}' to='logs@broker.example'/>`);
+}
+
+it('acks what the client has taken, and not before', async () => {
   const link = await linked();
   await follow(link);
   await publish('one', 'two');
   await link.until('<body>two<');
   await eventually(async () => expect(await counts()).toEqual([0, 2]));
-  await echo(link);
+  await answer(link);
   await eventually(async () => expect(await counts()).toEqual([0, 0]));
 });
 
@@ -127,7 +132,7 @@ it('takes back what a lost link may have lost, connects again, asks who is there
   await publish('three');
   again.say("<presence from='romeo@montague.net/desk' to='logs@broker.example'/>");
   await again.until(/<body>one<.*redelivered="true".*<body>two<.*<body>three</s);
-  await echo(again);
+  await answer(again);
   await eventually(async () => expect(await counts()).toEqual([0, 0]));
 });
 
@@ -184,17 +189,57 @@ it('is refused with a wrong secret, and tries again', async () => {
   await follow(link);
 });
 
-it('takes the sign that its server has handled something from nobody but itself', async () => {
+it('takes the word of nobody but the receiver, whatever he says', async () => {
   const link = await linked();
   await follow(link);
   await publish('one');
-  const heard = await link.until(/<body>one<.*<iq type="get" id="[^"]*"/s);
-  const id = /<iq type="get" id="([^"]*)"$/.exec(heard)?.[1];
-  link.say(`<iq type='result' id='${id}' from='mallory@else.example/x' to='broker.example'/>`);
+  const id = await question(link);
+  const said = [
+    `type='result' id='${id}' from='mallory@else.example/x'`,
+    `type='result' id='${id}' from='romeo@montague.net/phone'`,
+    `type='result' id='${id}' from='broker.example'`,
+    `type='get' id='${id}' from='broker.example'`,
+    "type='result' id='echo-guessed' from='romeo@montague.net/desk'",
+  ];
+  for (const attributes of said) link.say(`<iq ${attributes} to='broker.example'/>`);
   await settled(link);
   expect(await counts()).toEqual([0, 1]);
-  link.say(`<iq type='get' id='${id}' from='broker.example' to='broker.example'><ping xmlns='urn:xmpp:ping'/></iq>`);
+  // It is no matter that he does not understand the question.
+  link.say(
+    `<iq type='error' id='${id}' from='romeo@montague.net/desk' to='logs@broker.example'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`,
+  );
   await eventually(async () => expect(await counts()).toEqual([0, 0]));
+});
+
+it('keeps what its receiver has not answered for when he is gone, however much his server has taken', async () => {
+  const link = await linked();
+  await follow(link);
+  await publish('one', 'two');
+  await answer(link);
+  await eventually(async () => expect(await counts()).toEqual([0, 0]));
+  await publish('three', 'four');
+  await question(link);
+  link.say("<presence type='unavailable' from='romeo@montague.net/desk' to='logs@broker.example'/>");
+  await eventually(async () => expect(await counts()).toEqual([2, 0]));
+  link.say("<presence from='romeo@montague.net/phone' to='logs@broker.example'/>");
+  await link.until(/to="romeo@montague.net\/phone"[^>]*>.*<body>three<.*redelivered="true".*<body>four</s);
+  await answer(link, 'romeo@montague.net/phone');
+  await eventually(async () => expect(await counts()).toEqual([0, 0]));
+});
+
+it('keeps what was sent to somebody who cannot be reached, and tries no more until he is heard of', async () => {
+  const link = await linked();
+  await follow(link);
+  await publish('one');
+  const id = await question(link);
+  link.say(
+    `<iq type='error' id='${id}' from='romeo@montague.net/desk' to='logs@broker.example'><error type='wait'><remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>`,
+  );
+  await eventually(async () => expect(await counts()).toEqual([1, 0]));
+  await settled(link);
+  expect(await counts()).toEqual([1, 0]);
+  link.say("<presence from='romeo@montague.net/desk' to='logs@broker.example'/>");
+  await link.until('<body>one<');
 });
 
 it('believes no server that speaks for our own users and exchanges', async () => {

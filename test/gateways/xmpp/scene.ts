@@ -223,7 +223,7 @@ export interface XmppClient {
   on(event: 'error', listener: (error: Error) => void): void;
   on(event: 'online' | 'offline' | 'disconnect', listener: () => void): void;
   readonly iqCaller: { request(iq: XmppElement): Promise<XmppElement> };
-  readonly socket: { destroy?(): void; readonly socket?: { destroy?(): void } } | null;
+  readonly socket: { destroy?(): void; pause?(): void; readonly socket?: { destroy?(): void } } | null;
   readonly streamManagement: { readonly enabled: boolean; readonly id: string; readonly outbound: number };
   readonly reconnect: { delay: number; stop(): void };
   readonly status: string;

@@ -173,6 +173,28 @@ function stories(makeServer: () => Promise<XmppServer>): void {
     expect(program.printed).toMatch(/^done$/m);
   });
 
+  it('loses nothing on a line that was dead before anybody knew', async () => {
+    const { client } = await online();
+    await eventually(async () => expect(await consumers()).toBe(1), SLOW);
+    // Its server goes on to write, and takes all that it is given.
+    const { socket } = client;
+    if (socket?.pause === undefined) throw new Error('no socket to stop reading');
+    socket.pause();
+    await publish('logs', 'app.x', numbered(1000, 1040));
+    await eventually(async () => {
+      amqp ??= await connect(warren.amqpUrl);
+      const channel = await amqp.createChannel();
+      expect((await channel.checkQueue(`${USER.username}@${server.domain}`)).messageCount).toBe(0);
+      await channel.close();
+    }, SLOW);
+    client.reconnect.stop();
+    socket.destroy?.();
+    // A server that lets him resume does not say that he is gone: with the same resource he takes the place of himself.
+    const again = await online();
+    await eventually(() => expect([...new Set(bodies(again.messages))]).toEqual(numbered(1000, 1040)), SLOW);
+    await offline(again.client);
+  });
+
   it('loses nothing across a restart of Warren', async () => {
     const { client, messages } = await online();
     await eventually(async () => expect(await consumers()).toBe(1), SLOW);
