@@ -38,8 +38,8 @@ export interface PagedListHost {
   /** A message has come back to the front of the list. */
   onLoaded(queued: QueuedMessage): void;
   /**
-   * A message of a page is to expire that was due at this time, in milliseconds since 1970: lets those in memory expire that
-   * were due before, or some of them if they are many. Answers whether that were all.
+   * Messages of a page are to expire: lets those in memory expire that are due by `dueMs` (milliseconds since 1970), or
+   * some of them if they are many. Answers whether that were all.
    */
   expireThrough(dueMs: number): boolean;
   /** A message has expired where nobody looked; it has left the list. */
@@ -89,11 +89,10 @@ class Leaf implements Timed {
   }
 }
 
-/** A page that has been looked through, and what was found; what had expired at `nowMs` goes. */
+/** A page that has been read to drop what has expired, and what was found. */
 interface Sweep {
   readonly leaf: Leaf;
   readonly all: readonly QueuedMessage[];
-  readonly nowMs: number;
 }
 
 export class PagedList {
@@ -293,32 +292,36 @@ export class PagedList {
       return;
     }
     leaf.isSwept = true;
-    const nowMs = this.#host.clock.now();
     void this.#store.load(leaf.close()).then((restored) => {
       const all = restored.map((each) => this.#host.restored(each));
-      this.#sweeps.push({ leaf, all, nowMs });
+      this.#sweeps.push({ leaf, all });
       if (this.#sweeps.length === 1) this.#endSweeps();
     });
   }
 
-  /** Pages expire one after the other, and none before what is in memory and was due before. */
+  /** Pages expire one after the other, and none before what is in memory and is due. */
   #endSweeps(): void {
     for (let sweep = this.#sweeps[0]; sweep !== undefined; sweep = this.#sweeps[0]) {
-      if (!this.#host.expireThrough(sweep.leaf.expiresAtMs)) {
+      if (!this.#host.expireThrough(this.#host.clock.now())) {
         this.#host.clock.defer(() => this.#endSweeps());
         return;
       }
-      // It may have gone with what has expired just now, as when that was the last of a purged queue.
+      // The list may have been cleared by what became of those.
       if (this.#sweeps.shift() === sweep) this.#endSweep(sweep);
     }
   }
 
   /** What has expired goes, and the others become a page again, in the same place. */
-  #endSweep({ leaf, all, nowMs }: Sweep): void {
+  #endSweep({ leaf, all }: Sweep): void {
     const index = this.#leaves.indexOf(leaf, this.#first);
     if (index < 0) return;
-    const kept = all.filter(({ expiresAtMs }) => expiresAtMs > nowMs);
-    const expired = all.filter(({ expiresAtMs }) => expiresAtMs <= nowMs);
+    const nowMs = this.#host.clock.now();
+    // As long as something before it is still to go, what is due at the same time or later waits.
+    let beforeMs = this.#loading?.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    for (const { expiresAtMs } of this.#leaves.slice(this.#first, index)) beforeMs = Math.min(beforeMs, expiresAtMs);
+    const hasExpired = ({ expiresAtMs }: QueuedMessage): boolean => expiresAtMs <= nowMs && expiresAtMs < beforeMs;
+    const expired = all.filter(hasExpired);
+    const kept = all.filter((queued) => !hasExpired(queued));
     const left = kept.length === 0 ? [] : [this.#store.page(this.#host.holder, kept, bodyBytesOf(kept))];
     const leaves = left.map((page) => new Leaf(page, page.firstPosition));
     this.#leaves.splice(index, 1, ...leaves);

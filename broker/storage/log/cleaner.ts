@@ -7,8 +7,6 @@
  * again at least one comes free. It takes small steps, one commit each, so that it is never in the way.
  */
 import type { CancelTimer, Clock } from '../../clock.ts';
-import { AMQP_PROPERTIES } from '../../encoding/properties.ts';
-import { Message } from '../../message.ts';
 import type { Holder, StoredRecord, StoreEvent, SyncWaiter } from '../../store.ts';
 import type { SegmentFiles } from '../folder/segment-files.ts';
 import { eachRecord, readOctets } from '../pages/block-reader.ts';
@@ -151,6 +149,7 @@ export class Cleaner {
     eachRecord(
       segment,
       { octets, start },
+      start,
       end,
       ({ stateBytes, payloadBytes, firstSlot, slotCount }, payloadStart) => {
         if (slotCount === 0) return;
@@ -181,10 +180,7 @@ function takeLive(segment: Segment, cursor: MessageCursor, moved: Moved[]): void
       if (segment.slots.isLive(slot)) found.push({ custody: new FoundCustody(cursor), survives, slot });
     }
     if (found.length === 0) continue;
-    const { octets, contentStart, propertyBytes, bodyBytes, exchange, routingKey, traits } = cursor;
-    const body = contentStart + propertyBytes;
-    const end = body + bodyBytes;
-    const message = new Message(exchange, routingKey, octets, contentStart, body, body, end, AMQP_PROPERTIES, traits);
+    const message = cursor.message();
     for (const { custody, survives, slot } of found) {
       moved.push({ custody, message, survives, from: segment, fromSlot: slot });
     }

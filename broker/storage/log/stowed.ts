@@ -7,7 +7,7 @@
  */
 import type { Message } from '../../message.ts';
 import type { Custody, Holder, Restored } from '../../store.ts';
-import { copyOut, messageAt, NO_MESSAGE, type Picked } from '../pages/message-picker.ts';
+import { FoundMessages, NO_MESSAGE } from '../pages/found-messages.ts';
 import { MessageCursor, MessageEncoder } from '../record/message-operations.ts';
 import { RecordBuffer } from '../record/record-buffer.ts';
 import { LogRecord, type UnwrittenMessages } from './log-record.ts';
@@ -147,7 +147,7 @@ export class Stowed implements UnwrittenMessages {
     while (cursor.nextMessage()) {
       const custodies: EncodedCustody[] = [];
       while (cursor.nextCustody()) custodies.push(new EncodedCustody(cursor, this.#amendments.get(cursor.slot)));
-      const message = messageAt(cursor);
+      const message = cursor.message();
       for (let start = 0; start < custodies.length; ) {
         const first = custodies[start] as EncodedCustody;
         let end = start;
@@ -173,12 +173,13 @@ export class Stowed implements UnwrittenMessages {
 
   restored(slots: readonly number[], amendments: ReadonlyMap<number, Amendment>): Restored[] {
     this.#flush();
-    const picked: Picked[] = [];
+    const messages = new FoundMessages();
+    const { picked } = messages;
+    const { record } = this;
     const octets = this.#octets();
     const block = Math.max(0, lastNotAbove(this.#blockSlots, slots[0] ?? 0));
     const start = this.#blockStarts[block] ?? 0;
     const cursor = new MessageCursor(octets, start, octets.length, this.#blockSlots[block] ?? 0);
-    let bytes = 0;
     for (let next = 0; next < slots.length && cursor.nextMessage(); ) {
       const first = picked.length;
       while (cursor.nextCustody()) {
@@ -186,16 +187,11 @@ export class Stowed implements UnwrittenMessages {
         next++;
         const { slot, position, priority, expiresAtMs } = cursor;
         const { returnCount, heldUntilMs } = amendments.get(slot) ?? this.#amendments.get(slot) ?? cursor;
-        const { record } = this;
         picked.push({ message: NO_MESSAGE, position, priority, expiresAtMs, returnCount, heldUntilMs, record, slot });
       }
-      if (picked.length === first) continue;
-      const message = messageAt(cursor);
-      for (let index = first; index < picked.length; index++) (picked[index] as Picked).message = message;
-      bytes += cursor.propertyBytes + cursor.bodyBytes;
+      if (picked.length > first) messages.message(cursor);
     }
-    // The buffer is used again.
-    copyOut(picked, bytes);
+    messages.copyOut(octets);
     return picked;
   }
 }

@@ -1,6 +1,7 @@
 /** Reads whole records of a segment, and tells of each whether it is intact. */
 import type { OpenFile } from '../folder/files.ts';
 import type { Segment } from '../log/segment.ts';
+import type { MessageCursor } from '../record/message-operations.ts';
 import { findMagic, HEADER_BYTES, isIntact, type RecordHeader, readHeader } from '../record/record.ts';
 
 /** Records in memory. */
@@ -10,13 +11,22 @@ export interface ReadRecords {
   readonly start: number;
   /** They have been found intact before. */
   readonly isIntact?: boolean;
+  /** How far the messages of one record have been read: that of the payload that begins at this octet of `octets`. */
+  bookmark?: { readonly payloadStart: number; readonly cursor: MessageCursor };
 }
 
-/** Octets `[start, end)` of a file; fewer when the file ends. Rejects when they cannot be read. */
-export function readOctets(file: OpenFile, start: number, end: number): Promise<Buffer> {
-  const octets = Buffer.allocUnsafeSlow(end - start);
+/**
+ * Octets `[start, end)` of a file, into `octets` if given, which must have room for them; fewer when the file ends. Rejects
+ * when they cannot be read.
+ */
+export function readOctets(
+  file: OpenFile,
+  start: number,
+  end: number,
+  octets: Buffer = Buffer.allocUnsafeSlow(end - start),
+): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    file.read(octets, 0, octets.length, start, (error, count) => {
+    file.read(octets, 0, end - start, start, (error, count) => {
       if (error === null) resolve(octets.subarray(0, count));
       else reject(error);
     });
@@ -24,17 +34,18 @@ export function readOctets(file: OpenFile, start: number, end: number): Promise<
 }
 
 /**
- * Calls `onRecord` with each record of `[start, start + octets.length)` of a segment and where its payload begins, and
- * `onDamage` with each offset at which one should be and is not.
+ * Calls `onRecord` with each record from octet `from` to octet `end` of a segment and where in what was read its payload
+ * begins, and `onDamage` with each offset at which one should be and is not.
  */
 export function eachRecord(
   segment: Segment,
   { octets, start, isIntact: isKnown }: ReadRecords,
+  from: number,
   end: number,
   onRecord: (header: RecordHeader, payloadStart: number) => void,
   onDamage: (offset: number) => void,
 ): void {
-  let at = 0;
+  let at = from - start;
   while (start + at < end) {
     const header = readHeader(octets, at, octets.length, segment);
     if (header === undefined) {

@@ -1,15 +1,12 @@
 /** Takes out of records that have been read the messages that somebody wants, and leaves the rest. */
-import { AMQP_PROPERTIES } from '../../encoding/properties.ts';
-import { Message } from '../../message.ts';
 import type { Restored } from '../../store.ts';
 import type { LogRecord } from '../log/log-record.ts';
 import type { Amendment, Segment } from '../log/segment.ts';
 import { MessageCursor } from '../record/message-operations.ts';
+import type { RecordHeader } from '../record/record.ts';
 import { eachRecord, type ReadRecords } from './block-reader.ts';
+import { FoundMessages, NO_MESSAGE, type Picked } from './found-messages.ts';
 import type { StoredPage } from './stored-page.ts';
-
-/** Messages that are less than one part in so many of what was read are copied out of it. */
-const COPY_SHARE_MIN = 4;
 
 /** Pages that are read at a time, and one; a slot and a page are one number. */
 const PAGES_END = 2 ** 20;
@@ -20,9 +17,6 @@ export interface PageRequest {
   /** What has been found of it, in no order. */
   readonly found: Restored[];
 }
-
-/** A message on its way back. */
-export type Picked = { -readonly [key in keyof Restored]: Restored[key] };
 
 /** What is wanted of one segment, for some pages. */
 export class WantedSlots {
@@ -62,21 +56,20 @@ export class WantedSlots {
   }
 
   /**
-   * Gives each page its messages of the records read, from the slot at `from` on. Calls `onDamage` with the offset of each
-   * record that is not intact.
+   * Gives each page its messages of the records read, from octet `start` of the segment to octet `end` and from the slot at
+   * `from` on. Calls `onDamage` with the offset of each record that is not intact.
    */
-  pick(read: ReadRecords, end: number, from: number, onDamage: (offset: number) => void): void {
-    const picked: Picked[] = [];
+  pick(read: ReadRecords, start: number, end: number, from: number, onDamage: (offset: number) => void): void {
+    const messages = new FoundMessages();
+    const { picked } = messages;
     const pickedFor: PageRequest[] = [];
     let next = from;
-    let bytes = 0;
-    const { octets } = read;
-    const onRecord = (header: Parameters<Parameters<typeof eachRecord>[3]>[0], payloadStart: number): void => {
-      const { stateBytes, payloadBytes, firstSlot, slotCount } = header;
+    const onRecord = (header: RecordHeader, payloadStart: number): void => {
+      const { firstSlot, slotCount } = header;
       while (next < this.count && this.slotAt(next) < firstSlot) next++;
       if (next === this.count || this.slotAt(next) >= firstSlot + slotCount) return;
-      const cursor = new MessageCursor(octets, payloadStart + stateBytes, payloadStart + payloadBytes, firstSlot);
       let wanted = this.slotAt(next);
+      const cursor = cursorAt(read, header, payloadStart, wanted);
       while (next < this.count && cursor.nextMessage()) {
         const first = picked.length;
         while (cursor.nextCustody()) {
@@ -88,14 +81,11 @@ export class WantedSlots {
             if (next < this.count) wanted = this.slotAt(next);
           }
         }
-        if (picked.length === first) continue;
-        const message = messageAt(cursor);
-        for (let index = first; index < picked.length; index++) (picked[index] as Picked).message = message;
-        bytes += cursor.propertyBytes + cursor.bodyBytes;
+        if (picked.length > first) messages.message(cursor);
       }
     };
-    eachRecord(this.segment, read, end, onRecord, onDamage);
-    if (bytes * COPY_SHARE_MIN < octets.length) copyOut(picked, bytes);
+    eachRecord(this.segment, read, start, end, onRecord, onDamage);
+    messages.copyOut(read.octets);
     for (let index = 0; index < picked.length; index++) pickedFor[index]?.found.push(picked[index] as Picked);
   }
 
@@ -118,38 +108,13 @@ export class WantedSlots {
   }
 }
 
-/** Stands for the message until its octets have been come to. */
-export const NO_MESSAGE = new Message('', '', new Uint8Array(0), 0, 0, 0, 0, AMQP_PROPERTIES, 0);
-
-/** The message that the cursor is at, as a window on what was read. */
-export function messageAt(cursor: MessageCursor): Message {
-  const { octets, contentStart, propertyBytes, bodyBytes, exchange, routingKey, traits } = cursor;
-  const body = contentStart + propertyBytes;
-  const end = body + bodyBytes;
-  return new Message(exchange, routingKey, octets, contentStart, body, body, end, AMQP_PROPERTIES, traits);
-}
-
-/** Replaces the messages by copies that share one buffer; what they were read into can go. */
-export function copyOut(picked: readonly Picked[], bytes: number): void {
-  const room = Buffer.allocUnsafeSlow(bytes);
-  let at = 0;
-  let before: Message | undefined;
-  let copy: Message | undefined;
-  for (const each of picked) {
-    if (each.message !== before) {
-      before = each.message;
-      copy = copyTo(room, at, before);
-      at += before.bodyEnd - before.propertiesStart;
-    }
-    if (copy !== undefined) each.message = copy;
-  }
-}
-
-/** The same message with its octets in `room` from `at` on. */
-function copyTo(room: Buffer, at: number, message: Message): Message {
-  const { content, propertiesStart, bodyStart, bodyEnd, exchange, routingKey, traits } = message;
-  room.set(content.subarray(propertiesStart, bodyEnd), at);
-  const body = at + bodyStart - propertiesStart;
-  const end = at + bodyEnd - propertiesStart;
-  return new Message(exchange, routingKey, room, at, body, body, end, AMQP_PROPERTIES, traits);
+/** Reads the record from its beginning, or from where the page before has been read to if that is not too far. */
+function cursorAt(read: ReadRecords, header: RecordHeader, payloadStart: number, slot: number): MessageCursor {
+  const { bookmark } = read;
+  if (bookmark?.payloadStart === payloadStart && bookmark.cursor.slotEnd <= slot) return bookmark.cursor;
+  const { stateBytes, payloadBytes, firstSlot } = header;
+  const end = payloadStart + payloadBytes;
+  const cursor = new MessageCursor(read.octets, payloadStart + stateBytes, end, firstSlot);
+  read.bookmark = { payloadStart, cursor };
+  return cursor;
 }

@@ -103,6 +103,8 @@ export class PageLoader {
   readonly #reported = new Set<string>();
   /** What was read last, all of it intact: a record mostly holds more than one page of the same queue. */
   #kept: { readonly segment: Segment; readonly end: number; readonly read: ReadRecords } | undefined;
+  /** What is read at a time lies here; nothing of it stays here for those who have asked. */
+  #room: Buffer = Buffer.alloc(0);
   #isStopped = false;
 
   constructor(options: PageLoaderOptions) {
@@ -210,24 +212,34 @@ export class PageLoader {
         ({ end, slotEnd } = next);
       }
       const kept = this.#keptOf(segment, start, end);
-      const octets = kept?.octets ?? (await this.#octetsOf(segment, start, end));
+      if (kept !== undefined) {
+        wanted.pick(kept, start, end, from, () => {});
+        continue;
+      }
+      const octets = await this.#octetsOf(segment, start, end);
       if (octets === undefined) return;
       let isIntact = true;
-      wanted.pick(kept ?? { octets, start }, end, from, (offset) => {
+      const read: ReadRecords = { octets, start };
+      wanted.pick(read, start, end, from, (offset) => {
         isIntact = false;
         this.#reportDamage(segment, offset);
       });
-      if (kept !== undefined) continue;
       const keeps = isIntact && octets.length <= KEPT_BYTES_MAX && !this.#isStopped;
-      this.#kept = keeps ? { segment, end, read: { octets, start, isIntact } } : undefined;
+      this.#kept = keeps ? { segment, end, read: { ...read, isIntact } } : undefined;
     }
   }
 
   #keptOf(segment: Segment, start: number, end: number): ReadRecords | undefined {
     const kept = this.#kept;
-    if (kept?.segment !== segment || start < kept.read.start || end > kept.end) return undefined;
-    const from = start - kept.read.start;
-    return { octets: kept.read.octets.subarray(from, from + end - start), start, isIntact: true };
+    return kept?.segment === segment && start >= kept.read.start && end <= kept.end ? kept.read : undefined;
+  }
+
+  /** Room for so many octets: that of what was read before, if it is not too much to be kept. */
+  #roomFor(bytes: number): Buffer {
+    this.#kept = undefined;
+    if (bytes > KEPT_BYTES_MAX) return Buffer.allocUnsafeSlow(bytes);
+    if (bytes > this.#room.length) this.#room = Buffer.allocUnsafeSlow(Math.min(KEPT_BYTES_MAX, bytes * 2));
+    return this.#room;
   }
 
   /** Undefined when the store is closed in the meantime. */
@@ -235,7 +247,7 @@ export class PageLoader {
     const { files, clock, onEvent } = this.#options;
     for (let attempt = 1; !this.#isStopped; attempt++) {
       try {
-        return await readOctets(await files.open(segment), start, end);
+        return await readOctets(await files.open(segment), start, end, this.#roomFor(end - start));
       } catch (error) {
         // A file that is gone does not come back.
         if (errorCode(error) === 'ENOENT') return Buffer.alloc(0);

@@ -1,6 +1,6 @@
 /** The operations of messages: see operations.ts for their octets. This is the hot path of the store. */
 import { AMQP_PROPERTIES } from '../../encoding/properties.ts';
-import type { Message } from '../../message.ts';
+import { Message } from '../../message.ts';
 import type { Custody } from '../../store.ts';
 import type { RecordBuffer } from './record-buffer.ts';
 import { MalformedRecord, RecordCursor } from './record-cursor.ts';
@@ -227,6 +227,14 @@ export class MessageCursor {
   get routingKey(): string {
     this.#readAddress();
     return this.#routingKey;
+  }
+
+  /** The message, as a window on the octets that are read; its custodies have all been read. */
+  message(): Message {
+    const { octets, contentStart, propertyBytes, bodyBytes, exchange, routingKey, traits } = this;
+    const body = contentStart + propertyBytes;
+    const end = body + bodyBytes;
+    return new Message(exchange, routingKey, octets, contentStart, body, body, end, AMQP_PROPERTIES, traits);
   }
 
   #readAddress(): void {
