@@ -91,7 +91,8 @@ export function readMessage({ fields, properties, content }: Received): Post | D
     author,
     exchange: fields.exchange,
     text: isLong ? `${characters.slice(0, SHOWN_CHARS_MAX).join('')}…` : text,
-    at: typeof timestamp === 'number' ? new Date(timestamp * 1000) : new Date(),
+    // Whatever a program says about its time: nothing is from tomorrow.
+    at: new Date(Math.min(timestamp > 0 ? timestamp * 1000 : Infinity, Date.now())),
   };
 }
 

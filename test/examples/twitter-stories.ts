@@ -197,6 +197,22 @@ export function twitterStories(start: () => Promise<RunningBroker>): void {
     });
   });
 
+  it('takes nothing for said tomorrow, or at no time at all', async () => {
+    const [anna, ben] = [await person('anna'), await person('ben')];
+    await twitter.follow(ben, anna);
+    const channel = await amqp.createConfirmChannel();
+    const begin = Date.now();
+    for (const timestamp of [2 ** 53, Math.floor(begin / 1000) + 86_400, 0, 1_700_000_000])
+      channel.publish(`twitter.user.${anna}`, 'say', Buffer.from('when?'), { timestamp });
+    await channel.waitForConfirms();
+    const bens = await read(ben);
+    await eventually(() => expect(bens.items).toHaveLength(4), SLOW);
+    const times = bens.items.map((item) => (item?.kind === 'post' ? item.at.getTime() : Number.NaN));
+    expect(times.pop()).toBe(1_700_000_000_000);
+    for (const time of times) expect(time >= begin && time <= Date.now()).toBe(true);
+    await channel.close();
+  });
+
   describe('the graph', () => {
     it('is the same for a program that keeps it and for one that reads it', async () => {
       const keeping = await Twitter.connect(broker.url);

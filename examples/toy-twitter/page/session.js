@@ -62,7 +62,8 @@ export function readFrame({ headers, body }) {
   const [, exchange, key = ''] = /^\/exchange\/([^/]*)(?:\/(.*))?$/.exec(headers.destination) ?? [];
   const name = exchange === undefined ? undefined : decode(exchange);
   const author = name?.startsWith('twitter.user.') ? name.slice('twitter.user.'.length) : undefined;
-  const at = Number(headers.timestamp) > 0 ? Number(headers.timestamp) * 1000 : Date.now();
+  // Whatever a program says about its time: nothing is from tomorrow.
+  const at = Math.min(Number(headers.timestamp) > 0 ? Number(headers.timestamp) * 1000 : Infinity, Date.now());
   const [deed, ...whom] = decode(key).split('.');
   return { author, deed, whom: unkey(whom.join('.')), at, id: headers['amqp-message-id'], text: body };
 }

@@ -185,6 +185,7 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', (
     for (let index = 0; index < 5000; index += 1) channel.publish('twitter.user.lisa', 'say', Buffer.from(`n${index}`));
     channel.publish('twitter.user.lisa', 'say', Buffer.from('y'.repeat(100_000)));
     channel.publish('twitter.user.lisa', 'say', Buffer.from([0xff, 0, 0x07]));
+    channel.publish('twitter.user.lisa', 'say', Buffer.from('from the end of time'), { timestamp: 1e13 });
     channel.publish('', 'twitter.inbox.karl', Buffer.from('{"odd":'));
     for (const key of ['nonsense', '', 'follow.', 'leave.x', '%'])
       channel.publish('twitter.user.lisa', key, Buffer.from('{'));
@@ -196,8 +197,9 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', (
     await eventually(async () => expect((await shown(page))[0]).toBe('an exchange: {"odd":'), SLOW);
     const items = await shown(page);
     expect(items).toHaveLength(200);
-    expect(items[2]).toBe(`lisa: ${'y'.repeat(2000)}…`);
-    expect(items[3]).toBe('lisa: n4999');
+    expect(items[1]).toBe('lisa: from the end of time');
+    expect(items[3]).toBe(`lisa: ${'y'.repeat(2000)}…`);
+    expect(items[4]).toBe('lisa: n4999');
     await post(page, 'still here');
     await eventually(async () => expect((await shown(page))[0]).toBe('karl: still here'), SLOW);
     await channel.close();
