@@ -1,16 +1,23 @@
 /** WebSockets, and other protocols that begin as HTTP, through public URLs: `ws` at both ends. */
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type RequestListener, request } from 'node:http';
-import { createServer as createHttp2Server, type ServerHttp2Stream } from 'node:http2';
+import { createServer, type RequestListener, request } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { type ClientOptions, WebSocket, WebSocketServer } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
 import type { ReverseHttpOptions } from '../../../gateways/reverse-http/options.ts';
 import { eventually } from '../../support/eventually.ts';
 import { ptthApplication, turnRound } from './application.ts';
 import { basic, consumerApplication, GUEST, Scene } from './scene.ts';
+import {
+  echo,
+  http2WebSocketApplication,
+  last,
+  refusal,
+  said,
+  visit,
+  webSocketApplication,
+} from './websocket-application.ts';
 
 let scene: Scene;
 
@@ -25,106 +32,14 @@ beforeEach(async () => {
 
 afterEach(() => scene.close());
 
-/** What the last request was that became a WebSocket. */
-let asked: IncomingMessage | undefined;
-
-const echo = (webSocket: WebSocket, message?: IncomingMessage): void => {
-  asked = message;
-  webSocket.on('error', () => {});
-  webSocket.on('message', (data, isBinary) => webSocket.send(data, { binary: isBinary }));
-};
-
-/** An application on a reversed HTTP/1.1 connection that takes WebSockets, and answers everything else. */
-async function webSocketApplication(
-  upgrade: Record<string, string> = { Upgrade: 'PTTH/1.0' },
-  options: { readonly perMessageDeflate?: boolean; readonly protocols?: readonly string[] } = {},
-): Promise<Socket> {
-  const { socket } = await turnRound(scene, '/reversehttp/foo', upgrade, 'GET');
-  const server = createServer({ keepAliveTimeout: 0 }, (message, response) => response.end(`plain ${message.url}`));
-  const { protocols, perMessageDeflate = false } = options;
-  const webSockets = new WebSocketServer({
-    server,
-    perMessageDeflate,
-    ...(protocols && { handleProtocols: (offered) => [...offered].find((one) => protocols.includes(one)) ?? false }),
-    verifyClient: ({ req }, decide) => decide(!req.url?.includes('/no'), 403, 'not this one', { 'X-Why': 'because' }),
-  });
-  webSockets.on('connection', echo);
-  server.emit('connection', socket);
-  return socket;
-}
-
-/** The same on HTTP/2, by extended CONNECT [RFC 8441]. */
-async function http2WebSocketApplication(settings = { enableConnectProtocol: true }): Promise<Socket> {
-  const { socket } = await turnRound(scene, '/reversehttp/foo', { Upgrade: 'ptth', ALPN: 'h2' }, 'GET');
-  const server = createHttp2Server({ settings });
-  server.on('sessionError', () => {});
-  server.on('stream', (stream: ServerHttp2Stream, headers) => {
-    stream.on('error', () => {});
-    if (headers[':method'] !== 'CONNECT') {
-      stream.respond({ ':status': 200 });
-      stream.end(`plain ${headers[':path']}`);
-      return;
-    }
-    if (headers[':path']?.includes('/no')) {
-      stream.respond({ ':status': 403, 'x-why': 'because' });
-      stream.end('not this one');
-      return;
-    }
-    h2Headers = headers;
-    stream.respond({ ':status': 200 });
-    adopt(stream);
-  });
-  server.emit('connection', socket);
-  await eventually(async () => expect((await scene.overview()).slots).toBeGreaterThan(0));
-  return socket;
-}
-
-let h2Headers: NodeJS.Dict<string | string[]> = {};
-
-/** The server's side of a WebSocket whose handshake is over: what `ws` itself does after its own. */
-function adopt(stream: Duplex): void {
-  const Adopting = WebSocket as unknown as new (address: null, protocols: undefined, options: object) => WebSocket;
-  const webSocket = new Adopting(null, undefined, {});
-  const socket = Object.assign(stream, { setTimeout: () => {}, setNoDelay: () => {} });
-  const settings = { allowSynchronousEvents: true, maxPayload: 1 << 28, skipUTF8Validation: false };
-  (webSocket as unknown as { setSocket(...args: unknown[]): void }).setSocket(socket, Buffer.alloc(0), settings);
-  echo(webSocket);
-}
-
-function visit(path = '/http/foo/chat?x=1', options: ClientOptions = {}, protocols: string[] = []): WebSocket {
-  const webSocket = new WebSocket(`ws://127.0.0.1:${scene.port}${path}`, protocols, options);
-  webSocket.on('error', () => {});
-  return webSocket;
-}
-
-/** How the door, or the application, refuses a WebSocket. */
-async function refusal(webSocket: WebSocket): Promise<{ status: number; body: string; why: unknown }> {
-  const [, response] = (await once(webSocket, 'unexpected-response')) as [unknown, IncomingMessage];
-  return { status: response.statusCode ?? 0, body: await text(response), why: response.headers['x-why'] };
-}
-
-async function said(webSocket: WebSocket, ...messages: (string | Buffer)[]): Promise<string[]> {
-  if (webSocket.readyState !== WebSocket.OPEN) await once(webSocket, 'open');
-  const heard: string[] = [];
-  const all = new Promise<void>((resolve) => {
-    webSocket.on('message', (data) => {
-      heard.push(String(data));
-      if (heard.length === messages.length) resolve();
-    });
-  });
-  for (const message of messages) webSocket.send(message);
-  await all;
-  return heard;
-}
-
 describe.each([
-  ['PTTH/1.0', () => webSocketApplication()],
-  ['ptth with HTTP/1.1', () => webSocketApplication({ Upgrade: 'ptth' })],
-  ['ptth with HTTP/2', () => http2WebSocketApplication()],
+  ['PTTH/1.0', () => webSocketApplication(scene)],
+  ['ptth with HTTP/1.1', () => webSocketApplication(scene, { Upgrade: 'ptth' })],
+  ['ptth with HTTP/2', () => http2WebSocketApplication(scene)],
 ])('a WebSocket over %s', (_name, application) => {
   it('is opened, used in both directions and closed with its code', async () => {
     await application();
-    const webSocket = visit();
+    const webSocket = visit(scene);
     const large = 'y'.repeat(300_000);
     expect(await said(webSocket, 'hello', large, Buffer.from('octets'))).toEqual(['hello', large, 'octets']);
     webSocket.close(4001, 'enough');
@@ -134,17 +49,17 @@ describe.each([
 
   it('is refused by the application in its own words', async () => {
     await application();
-    expect(await refusal(visit('/http/foo/no'))).toEqual({ status: 403, body: 'not this one', why: 'because' });
+    expect(await refusal(visit(scene, '/http/foo/no'))).toEqual({ status: 403, body: 'not this one', why: 'because' });
   });
 
   it('ends when either end is lost', async () => {
     const socket = await application();
-    const webSocket = visit();
+    const webSocket = visit(scene);
     await said(webSocket, 'hello');
     socket.destroy();
     expect((await once(webSocket, 'close'))[0]).toBe(1006);
     await application();
-    const again = visit();
+    const again = visit(scene);
     await said(again, 'hello');
     again.terminate();
     await eventually(async () => expect((await scene.overview()).busy).toBe(0));
@@ -153,7 +68,7 @@ describe.each([
   it('ends after a time of silence, and not while something is said', async () => {
     await reopen({ idleMs: 400 });
     await application();
-    const webSocket = visit();
+    const webSocket = visit(scene);
     await said(webSocket, 'hello');
     const begun = performance.now();
     let count = 0;
@@ -170,21 +85,21 @@ describe.each([
 
 describe('a WebSocket over HTTP/1.1', () => {
   it('keeps what both ends have to agree on, and tells who asks', async () => {
-    await webSocketApplication(undefined, { perMessageDeflate: true, protocols: ['b'] });
-    const webSocket = visit('/http/foo/chat?x=1', { headers: { 'X-Own': 'yes', 'Requesting-Client': 'me' } }, [
+    await webSocketApplication(scene, undefined, { perMessageDeflate: true, protocols: ['b'] });
+    const webSocket = visit(scene, '/http/foo/chat?x=1', { headers: { 'X-Own': 'yes', 'Requesting-Client': 'me' } }, [
       'a',
       'b',
     ]);
     expect(await said(webSocket, 'compressed '.repeat(200))).toHaveLength(1);
     expect([webSocket.protocol, webSocket.extensions]).toEqual(['b', 'permessage-deflate']);
-    expect(asked?.url).toBe('/http/foo/chat?x=1');
-    expect(asked?.headers).toMatchObject({ 'x-own': 'yes', upgrade: 'websocket', connection: 'Upgrade' });
-    expect(asked?.headers['requesting-client']).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(last.asked?.url).toBe('/http/foo/chat?x=1');
+    expect(last.asked?.headers).toMatchObject({ 'x-own': 'yes', upgrade: 'websocket', connection: 'Upgrade' });
+    expect(last.asked?.headers['requesting-client']).toMatch(/^127\.0\.0\.1:\d+$/);
   });
 
   it('takes its connection, whose slot is busy until the end, and then is gone', async () => {
-    await webSocketApplication();
-    const webSocket = visit();
+    await webSocketApplication(scene);
+    const webSocket = visit(scene);
     await said(webSocket, 'hello');
     expect(await scene.overview()).toMatchObject({ slots: 1, free: 0, busy: 1 });
     webSocket.close();
@@ -203,9 +118,9 @@ describe('a WebSocket over HTTP/1.1', () => {
     server.emit('connection', socket);
     const first = scene.fetch('/http/foo/slow');
     await eventually(async () => expect((await scene.overview()).busy).toBe(1));
-    const webSocket = visit();
+    const webSocket = visit(scene);
     const opened = once(webSocket, 'open');
-    const left = visit();
+    const left = visit(scene);
     await eventually(() => expect(left.readyState).toBe(WebSocket.CONNECTING));
     left.terminate();
     finish();
@@ -216,8 +131,8 @@ describe('a WebSocket over HTTP/1.1', () => {
 
   it('goes with the claim only when it is over', async () => {
     const { location } = await scene.claim({ name: 'foo' });
-    await webSocketApplication();
-    const webSocket = visit();
+    await webSocketApplication(scene);
+    const webSocket = visit(scene);
     await said(webSocket, 'hello');
     expect((await scene.fetch(location, { method: 'DELETE' })).status).toBe(204);
     expect(await said(webSocket, 'still here')).toEqual(['still here']);
@@ -225,15 +140,15 @@ describe('a WebSocket over HTTP/1.1', () => {
 
   it('is handed on under a host of its own as well', async () => {
     await reopen({ domain: 'claims.example' });
-    await webSocketApplication();
-    const webSocket = visit('/chat', { headers: { Host: 'foo.claims.example' } });
+    await webSocketApplication(scene);
+    const webSocket = visit(scene, '/chat', { headers: { Host: 'foo.claims.example' } });
     expect(await said(webSocket, 'hello')).toEqual(['hello']);
-    expect(asked?.url).toBe('/chat');
+    expect(last.asked?.url).toBe('/chat');
   });
 
   it('comes after the answers to what was asked before on the same connection', async () => {
-    await webSocketApplication();
-    await webSocketApplication();
+    await webSocketApplication(scene);
+    await webSocketApplication(scene);
     const socket = await scene.dial(
       `GET /http/foo/1 HTTP/1.1\r\nHost: x\r\n\r\nGET /http/foo/2 HTTP/1.1\r\nHost: x\r\n\r\n${HANDSHAKE}`,
     );
@@ -245,7 +160,7 @@ describe('a WebSocket over HTTP/1.1', () => {
   });
 
   it('has what its client was quick to say, but not without end', async () => {
-    await webSocketApplication();
+    await webSocketApplication(scene);
     // A masked frame with the text "hi", before the answer.
     const frame = '\x81\x82\x00\x00\x00\x00hi';
     const socket = await scene.dial(`${HANDSHAKE}${frame}`);
@@ -266,36 +181,36 @@ const HANDSHAKE =
 
 describe('a WebSocket over HTTP/2', () => {
   it('has no key there, and leaves its connection to others', async () => {
-    await http2WebSocketApplication();
-    const one = visit();
-    const two = visit('/http/foo/two', {}, []);
+    await http2WebSocketApplication(scene);
+    const one = visit(scene);
+    const two = visit(scene, '/http/foo/two', {}, []);
     expect(await said(one, 'hello')).toEqual(['hello']);
     expect(await said(two, 'hello')).toEqual(['hello']);
-    expect(h2Headers).toMatchObject({
+    expect(last.headers).toMatchObject({
       ':protocol': 'websocket',
       ':path': '/http/foo/two',
       'sec-websocket-version': '13',
     });
-    expect(h2Headers['sec-websocket-key']).toBeUndefined();
+    expect(last.headers['sec-websocket-key']).toBeUndefined();
     expect(await (await scene.fetch('/http/foo/x')).text()).toBe('plain /http/foo/x');
     expect(await scene.overview()).toMatchObject({ slots: 100, busy: 2 });
   });
 
   it('is 501 where the application takes none, and 400 without a key', async () => {
-    await http2WebSocketApplication({ enableConnectProtocol: false });
-    expect((await refusal(visit())).status).toBe(501);
-    await http2WebSocketApplication();
+    await http2WebSocketApplication(scene, { enableConnectProtocol: false });
+    expect((await refusal(visit(scene))).status).toBe(501);
+    await http2WebSocketApplication(scene);
     expect(await scene.raw(HANDSHAKE.replace(/AAAA/, 'A'))).toMatch(/^HTTP\/1\.1 400 /);
   });
 });
 
 describe('a request for another protocol', () => {
   it('is 404 where nobody has claimed, and 501 where requests are messages', async () => {
-    expect((await refusal(visit('/http/nobody/'))).status).toBe(404);
-    expect((await refusal(visit('/http/-/'))).status).toBe(404);
+    expect((await refusal(visit(scene, '/http/nobody/'))).status).toBe(404);
+    expect((await refusal(visit(scene, '/http/-/'))).status).toBe(404);
     await scene.claim({ name: 'foo' });
     await consumerApplication(scene, 'rhttp.foo', () => 'HTTP/1.1 200 OK\r\n\r\n');
-    const refused = await refusal(visit());
+    const refused = await refusal(visit(scene));
     expect(refused.status).toBe(501);
     expect(refused.body).toMatch(/nobody who serves this can change the protocol/);
   });
@@ -303,32 +218,32 @@ describe('a request for another protocol', () => {
   it('is 504 after a while where nobody serves, and served where somebody comes in time', async () => {
     await reopen({ unavailableAfterMs: 300 });
     await scene.claim({ name: 'foo' });
-    expect((await refusal(visit())).status).toBe(504);
+    expect((await refusal(visit(scene))).status).toBe(504);
     await reopen({ unavailableAfterMs: 5000 });
     await scene.claim({ name: 'foo' });
-    const webSocket = visit();
-    await webSocketApplication();
+    const webSocket = visit(scene);
+    await webSocketApplication(scene);
     expect(await said(webSocket, 'hello')).toEqual(['hello']);
   });
 
   it('is 504 when no connection is free in time', async () => {
     await reopen({ replyTimeoutMs: 300 });
-    await webSocketApplication();
-    await said(visit(), 'hello');
-    expect((await refusal(visit())).status).toBe(504);
+    await webSocketApplication(scene);
+    await said(visit(scene), 'hello');
+    expect((await refusal(visit(scene))).status).toBe(504);
   });
 
   it('is 503 when there are as many as allowed, until one is over', async () => {
     await reopen({ tunnelsMax: 1 });
-    await webSocketApplication();
-    await webSocketApplication();
-    const only = visit();
+    await webSocketApplication(scene);
+    await webSocketApplication(scene);
+    const only = visit(scene);
     await said(only, 'hello');
-    expect((await refusal(visit())).status).toBe(503);
+    expect((await refusal(visit(scene))).status).toBe(503);
     only.close();
     await once(only, 'close');
     await eventually(async () => expect((await scene.overview()).slots).toBe(1));
-    expect(await said(visit(), 'hello')).toEqual(['hello']);
+    expect(await said(visit(scene), 'hello')).toEqual(['hello']);
   });
 
   it('may be for any protocol', async () => {
@@ -378,7 +293,7 @@ describe('a request for another protocol', () => {
     ['of HTTP/1.0', HANDSHAKE.replace('HTTP/1.1', 'HTTP/1.0')],
     ['with two hosts', HANDSHAKE.replace('Host: x', 'Host: x\r\nHost: y')],
   ])('%s is 400', async (_name, octets) => {
-    await webSocketApplication();
+    await webSocketApplication(scene);
     expect(await scene.raw(octets)).toMatch(/^HTTP\/1\.1 400 [\s\S]*\r\nConnection: close\r\n/i);
     expect(await scene.overview()).toMatchObject({ slots: 1, free: 1 });
   });
@@ -400,9 +315,9 @@ describe('a request for another protocol', () => {
   it('goes to another server when one dies of it', async () => {
     const { socket } = await turnRound(scene, '/reversehttp/foo', { Upgrade: 'PTTH/1.0' });
     socket.once('data', () => socket.destroy());
-    const webSocket = visit();
+    const webSocket = visit(scene);
     await eventually(() => expect(socket.destroyed).toBe(true));
-    await webSocketApplication();
+    await webSocketApplication(scene);
     expect(await said(webSocket, 'hello')).toEqual(['hello']);
   });
 
@@ -426,19 +341,19 @@ describe('visitors who must be users', () => {
       await administration.putUser({ name: user, password: 'x' });
       await administration.setPermission({ vhost: '/', user, configure: '', write, read: '' });
     }
-    await webSocketApplication();
+    await webSocketApplication(scene);
   });
 
   it('log in for a WebSocket too, and their password stays here', async () => {
-    expect((await refusal(visit())).status).toBe(401);
-    expect((await refusal(visit('/http/foo/', { headers: basic('berta', 'x') }))).status).toBe(403);
-    const webSocket = visit('/http/foo/', { headers: basic('anna', 'x') });
+    expect((await refusal(visit(scene))).status).toBe(401);
+    expect((await refusal(visit(scene, '/http/foo/', { headers: basic('berta', 'x') }))).status).toBe(403);
+    const webSocket = visit(scene, '/http/foo/', { headers: basic('anna', 'x') });
     expect(await said(webSocket, 'hello')).toEqual(['hello']);
-    expect(asked?.headers.authorization).toBeUndefined();
+    expect(last.asked?.headers.authorization).toBeUndefined();
   });
 
   it('are not whoever has made a page that their browser shows', async () => {
-    const from = (origin: string): WebSocket => visit('/http/foo/', { headers: GUEST, origin });
+    const from = (origin: string): WebSocket => visit(scene, '/http/foo/', { headers: GUEST, origin });
     expect((await refusal(from('https://elsewhere.example'))).status).toBe(403);
     expect(await said(from(`http://127.0.0.1:${scene.port}`), 'hello')).toEqual(['hello']);
   });
@@ -446,8 +361,8 @@ describe('visitors who must be users', () => {
 
 describe('a door that closes', () => {
   it('ends what goes through it', async () => {
-    await webSocketApplication();
-    const webSocket = visit();
+    await webSocketApplication(scene);
+    const webSocket = visit(scene);
     await said(webSocket, 'hello');
     const closed = once(webSocket, 'close');
     await Promise.all([scene.close(), closed]);
