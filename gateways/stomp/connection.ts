@@ -290,7 +290,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
     const headers = {
       message,
       // COMPAT: of an ERROR that is plain text/plain, stompit 1.0 throws the error out of a stream that nobody has.
-      'content-type': 'text/plain;charset=utf-8',
+      'content-type': 'text/plain',
       version: VERSIONS_TEXT,
       'receipt-id': receipt,
     };

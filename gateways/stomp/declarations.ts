@@ -106,8 +106,15 @@ export function wholeNumber(name: string, text: string): number {
 
 /** A header that is `true` or `false`. Throws ReplyError. */
 export function truth(name: string, text: string): boolean {
-  if (text === 'true' || text === 'false') return text === 'true';
+  if (isTrue(text)) return true;
+  // COMPAT: Python writes its own.
+  if (text === 'false' || text === 'False') return false;
   throw invalidHeader(name, text, 'true or false');
+}
+
+/** Whether a header that may hold other things as well says `true`. */
+export function isTrue(text: string | undefined): boolean {
+  return text === 'true' || text === 'True';
 }
 
 /** The header `name` as `truth`; `otherwise` when it is absent. */

@@ -36,6 +36,11 @@ const PREFIXES: readonly (readonly [string, DestinationKind])[] = [
 /** The forms that a destination may have, for error texts. */
 export const DESTINATION_FORMS = '/exchange/NAME[/KEY], /queue/NAME, /amq/queue/NAME, /topic/KEY, /temp-queue/NAME';
 
+/** The kind of destination that `text` begins as, right or not, as RabbitMQ calls it; undefined for none. */
+export function kindOf(text: string): string | undefined {
+  return PREFIXES.find(([prefix]) => text.startsWith(prefix) || `${text}/` === prefix)?.[0].slice(1, -1);
+}
+
 /** The destination that `text` writes; undefined when it has none of the forms. Never throws. */
 export function parseDestination(text: string): Destination | undefined {
   if (!text.startsWith('/')) return named('queue', text);

@@ -4,7 +4,7 @@
  * because the peer sends in small pieces.
  *
  * ```
- * between frames (line ends: heart-beats) > head, to the empty line > body, of known length or to its NUL
+ * between frames (line ends: heart-beats; stray NULs) > head, to the empty line > body, of known length or to its NUL
  * ```
  *
  * Input can be halted for several reasons at once; while it is, what has been received is kept, the socket is not read
@@ -81,7 +81,8 @@ export class FrameInput {
     let at = this.#partial === undefined ? 0 : this.#complete(chunk, 0);
     while (at < end && !this.#discarding) {
       const octet = chunk[at];
-      if (octet === LF || octet === CR) {
+      // COMPAT: RabbitMQ passes over a NUL too many.
+      if (octet === LF || octet === CR || octet === NUL) {
         at += 1;
         continue;
       }

@@ -13,7 +13,7 @@
  */
 import type { FieldValue } from '../../broker/fields.ts';
 import { Message, Trait, traitsOf } from '../../broker/message.ts';
-import { ARGUMENT_PREFIX, invalidHeader, truth, wholeNumber } from './declarations.ts';
+import { ARGUMENT_PREFIX, invalidHeader, isTrue, truth, wholeNumber } from './declarations.ts';
 import { ReplyError } from './errors.ts';
 import { escapeText } from './escapes.ts';
 import type { FrameHead } from './frame-head.ts';
@@ -138,7 +138,9 @@ function checkedTrait(head: FrameHead, index: number, id: number): number {
   switch (headerName(id)) {
     case 'persistent': {
       if (end - start !== TRUE.length) return -1;
-      for (let at = 0; at < TRUE.length; at += 1) if (octets[start + at] !== TRUE[at]) return -1;
+      // `True` as well, see isTrue.
+      if (((octets[start] as number) | 0x20) !== TRUE[0]) return -1;
+      for (let at = 1; at < TRUE.length; at += 1) if (octets[start + at] !== TRUE[at]) return -1;
       return Trait.persistent;
     }
     case 'priority': {
@@ -207,7 +209,7 @@ function rewriteMessage(head: FrameHead, bodyEnd: number, address: Address, repl
 function isWorthKeeping(head: FrameHead, index: number, id: number): boolean {
   const name = headerName(id);
   const value = head.valueAt(index);
-  if (name === 'persistent') return value === 'true';
+  if (name === 'persistent') return isTrue(value);
   if (name === 'priority' && !(/^\d{1,3}$/.test(value) && Number(value) <= PRIORITY_MAX)) throw badPriority(value);
   if (name === 'timestamp' && !/^\d{1,15}$/.test(value)) throw badTimestamp(value);
   if (name === 'message-id') throw messageIdRefused();

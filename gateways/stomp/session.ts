@@ -185,8 +185,7 @@ export class Session implements SubscriptionHost {
     receipt: string | undefined,
   ): Promise<void> | void {
     if (transaction === undefined) return this.#publisher.publish(message, mandatory, receipt);
-    this.#transactions.publish(transaction, message, mandatory);
-    return this.#answer(receipt);
+    this.#transactions.publish(transaction, message, mandatory, receipt);
   }
 
   /** Makes the queue that is sent to, and the one that replies go to. */
@@ -311,6 +310,7 @@ export class Session implements SubscriptionHost {
   async #commit(name: string): Promise<void> {
     const { publications, settlements } = this.#transactions.end(name);
     await this.#publisher.publishTogether(publications);
+    for (const { receipt } of publications) this.#answer(receipt);
     const failures: unknown[] = [];
     for (const settlement of settlements) {
       try {
@@ -331,6 +331,7 @@ export class Session implements SubscriptionHost {
   }
 
   async #subscribe(headers: Headers): Promise<void> {
+    const request = readSubscribe(headers);
     const id = subscriptionId(headers);
     if (this.#subscriptions.get(id)?.isActive || this.#events === id) {
       throw new ReplyError(
@@ -339,7 +340,6 @@ export class Session implements SubscriptionHost {
       );
     }
     this.#subscriptions.requireRoom();
-    const request = readSubscribe(headers);
     if (request.destination.kind === 'warren') return this.#subscribeToEvents(request, id);
     const context = { topicExchange: this.topicExchange, owner: this.#login.clientId ?? '' };
     const queue = await prepareQueue(this.#publisher.channel, request, headers, context);

@@ -5,7 +5,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { FieldTable, FieldValue } from '../../broker/fields.ts';
 import { BrokerError, type Channel } from '../../broker/port.ts';
-import { flag, type Headers, invalidHeader, queueArguments, wholeNumber } from './declarations.ts';
+import { flag, type Headers, invalidHeader, isTrue, queueArguments, wholeNumber } from './declarations.ts';
 import type { Destination } from './destinations.ts';
 import { ReplyError } from './errors.ts';
 import { type AckMode, SUBSCRIPTION_ID_BYTES_MAX } from './subscription.ts';
@@ -37,7 +37,7 @@ export function readSubscribe(headers: Headers): SubscribeRequest {
       "'selector' is not supported: bind a queue to a headers exchange instead",
     );
   }
-  if (headers.get('browser') === 'true') {
+  if (isTrue(headers.get('browser'))) {
     throw new ReplyError('Unsupported header', "'browser' is not supported: a subscription takes what it is sent");
   }
   const prefetch = wholeNumberIn(headers, ['prefetch-count', 'activemq.prefetchSize'], PREFETCH_MAX);
@@ -73,9 +73,7 @@ export function withType(destination: Destination, headers: Headers): Destinatio
 
 /** `durable` or `persistent`, or what ActiveMQ calls a durable subscription by. */
 export function isDurableSubscription(headers: Headers): boolean {
-  return (
-    headers.get('durable') === 'true' || headers.get('persistent') === 'true' || durableName(headers) !== undefined
-  );
+  return isTrue(headers.get('durable')) || isTrue(headers.get('persistent')) || durableName(headers) !== undefined;
 }
 
 function durableName(headers: Headers): string | undefined {
@@ -180,7 +178,8 @@ async function prepareBound(
     ...(args && { arguments: args }),
   });
   try {
-    await bindAll(channel, queue, exchange, [...(key === undefined ? [] : [key]), ...keysOf(headers)]);
+    const keys = [...(key === undefined ? [] : [key]), ...keysOf(headers)];
+    await bindAll(channel, queue, exchange, keys.length === 0 ? [''] : keys);
   } catch (error) {
     // Nobody would ever consume from it.
     if (!isDurable && !headers.has('x-queue-name')) await channel.deleteQueue(queue);

@@ -4,7 +4,7 @@
  */
 import type { FieldTable } from '../../broker/fields.ts';
 import { BrokerError, type Channel } from '../../broker/port.ts';
-import { DESTINATION_FORMS, type Destination, destinationOf, parseDestination } from './destinations.ts';
+import { DESTINATION_FORMS, type Destination, destinationOf, kindOf, parseDestination } from './destinations.ts';
 import { ReplyError } from './errors.ts';
 import type { Version } from './escapes.ts';
 import { unescapeOctets } from './escapes.ts';
@@ -76,6 +76,13 @@ export function requireDestination(text: string | undefined): Destination {
   }
   const destination = parseDestination(text);
   if (destination === undefined) {
+    const kind = kindOf(text);
+    if (kind !== undefined) {
+      throw new ReplyError(
+        'Invalid destination',
+        `'${text.slice(kind.length + 1)}' is not a valid ${kind} destination\n`,
+      );
+    }
     throw new ReplyError(
       'Unknown destination',
       `'${text}' is not a valid destination.\nValid destinations are ${DESTINATION_FORMS}.\n`,

@@ -26,6 +26,8 @@ export interface Settlement {
 export interface Publication {
   readonly message: Message;
   readonly mandatory: boolean;
+  /** What is to be receipted once the message is published. */
+  readonly receipt: string | undefined;
 }
 
 /** What one transaction holds, each in the order in which it came. */
@@ -48,14 +50,14 @@ export class Transactions {
   }
 
   /** Keeps a message until the COMMIT. Throws ReplyError. */
-  publish(name: string, message: Message, mandatory: boolean): void {
+  publish(name: string, message: Message, mandatory: boolean, receipt: string | undefined): void {
     const transaction = this.#withRoom(name);
     const kept = message.compact();
     this.#bytes += bytesOf(kept);
     if (this.#bytes > TRANSACTION_BYTES_MAX) {
       throw new ReplyError('Bad transaction', `open transactions hold more than ${TRANSACTION_BYTES_MAX} octets`);
     }
-    transaction.publications.push({ message: kept, mandatory });
+    transaction.publications.push({ message: kept, mandatory, receipt });
   }
 
   /** Keeps an ACK or NACK until the COMMIT. Throws ReplyError. */

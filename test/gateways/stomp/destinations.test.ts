@@ -132,18 +132,31 @@ describe('destinations', () => {
     expect(await made()).toHaveLength(0);
   });
 
-  it('/exchange/N/key publishes and binds; nothing is bound without a key', async () => {
+  it('/exchange/N/key publishes and binds; without a key the empty one is bound', async () => {
     const channel = scene.program.openChannel();
     await channel.declareExchange({ exchange: 'stomp.x', type: 'direct' });
     const client = await scene.connect();
     await client.call('SUBSCRIBE', { id: 1, destination: '/exchange/stomp.x/a' });
-    await client.call('SUBSCRIBE', { id: 2, destination: '/exchange/stomp.x', 'x-queue-name': 'unbound' });
-    await client.call('SEND', { destination: '/exchange/stomp.x/a' }, 'A');
-    await client.call('SEND', { destination: '/exchange/stomp.x' }, 'nowhere');
-    expect((await client.next()).headers).toMatchObject({ subscription: '1', destination: '/exchange/stomp.x/a' });
-    const { bindings } = await scene.broker.snapshot('/');
-    expect(bindings.filter(({ source, destination }) => source === 'stomp.x' && destination === 'unbound')).toEqual([]);
-    const answer = await client.call('SEND', { destination: '/exchange/no.such' }, 'x');
+    await client.call('SUBSCRIBE', { id: 2, destination: '/exchange/stomp.x' });
+    await client.call('SUBSCRIBE', { id: 3, destination: '/exchange/stomp.x', 'x-bind': 'b' });
+    for (const [to, body] of [
+      ['/a', 'A'],
+      ['', 'no key'],
+      ['/b', 'B'],
+    ]) {
+      client.send('SEND', { destination: `/exchange/stomp.x${to}` }, body);
+    }
+    const came = (await client.take(3)).map(({ headers, body }) => [headers.subscription, headers.destination, body]);
+    expect(came).toEqual([
+      ['1', '/exchange/stomp.x/a', 'A'],
+      ['2', '/exchange/stomp.x', 'no key'],
+      ['3', '/exchange/stomp.x/b', 'B'],
+    ]);
+    expect((await client.call('SUBSCRIBE', { id: 4, destination: '/exchange/no.such' })).headers.message).toBe(
+      'not_found',
+    );
+    const other = await scene.connect();
+    const answer = await other.call('SEND', { destination: '/exchange/no.such' }, 'x');
     expect([answer.command, answer.headers.message]).toEqual(['ERROR', 'not_found']);
   });
 
@@ -157,11 +170,13 @@ describe('destinations', () => {
 
   it.each([
     ['/nowhere/x', 'Unknown destination'],
-    ['/queue/', 'Unknown destination'],
-    ['/queue/a/b', 'Unknown destination'],
-    ['/exchange/a/b/c', 'Unknown destination'],
+    ['/topic', 'Invalid destination'],
+    ['/exchange//k', 'Invalid destination'],
+    ['/queue/', 'Invalid destination'],
+    ['/queue/a/b', 'Invalid destination'],
+    ['/exchange/a/b/c', 'Invalid destination'],
     ['/temp-queue/x', 'Invalid destination'],
-    ['/queue/%FF', 'Unknown destination'],
+    ['/queue/%FF', 'Invalid destination'],
     [`/queue/${'n'.repeat(256)}`, 'Invalid destination'],
   ])('SEND to %s is refused: %s', async (destination, message) => {
     const client = await scene.connect();

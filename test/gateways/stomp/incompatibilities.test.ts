@@ -143,8 +143,13 @@ describe('6. transport does not leak, and nothing vanishes', () => {
       'auto-delete': false,
       mandatory: true,
     };
-    await client.call('SEND', { destination: `/queue/${queue}`, ...transport, 'content-length': 1, mine: 1 }, 'x');
-    await client.call('COMMIT', { transaction: 't' });
+    client.send(
+      'SEND',
+      { destination: `/queue/${queue}`, receipt: 'r', ...transport, 'content-length': 1, mine: 1 },
+      'x',
+    );
+    client.send('COMMIT', { transaction: 't' });
+    expect((await client.next()).headers['receipt-id']).toBe('r');
     const got = await scene.program.openChannel().get(queue, { noAck: true });
     expect(got?.message.properties).toEqual({ headers: { mine: '1' } });
   });

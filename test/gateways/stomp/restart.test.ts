@@ -34,7 +34,7 @@ it('a durable subscription keeps its messages, unacked ones among them; an open 
   await first.call('SEND', { ...send, 'content-length': body.length }, body);
   expect((await first.next()).headers.redelivered).toBe('false');
   await first.call('BEGIN', { transaction: 't' });
-  await first.call('SEND', { ...send, transaction: 't' }, 'never committed');
+  first.send('SEND', { ...send, transaction: 't' }, 'never committed');
   await restartable.restart();
   const second = await (await openDoor(restartable)).connect();
   await second.call('SUBSCRIBE', durable);

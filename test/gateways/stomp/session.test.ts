@@ -112,6 +112,41 @@ describe('acks', () => {
   });
 });
 
+it('a NUL too many between frames is passed over, wherever it comes', async () => {
+  const client = await scene.connect();
+  client.write('\0\n\0SUBSCRIBE\nid:1\ndestination:/topic/nul\n\n\0\0');
+  client.write('\0');
+  client.write('\0SEND\ndestination:/topic/nul\n\nx\0\n\0');
+  expect((await client.next()).body).toBe('x');
+  await client.call('UNSUBSCRIBE', { id: 1 });
+});
+
+it('Python says True and False', async () => {
+  const queue = scene.fresh('python');
+  const client = await scene.connect();
+  const subscribe = { id: 1, destination: `/queue/${queue}`, ack: 'client-individual', 'auto-delete': 'False' };
+  await client.call('SUBSCRIBE', subscribe);
+  client.send('SEND', { destination: `/queue/${queue}` });
+  const { headers } = await client.next();
+  await client.call('NACK', { id: headers.ack ?? '', requeue: 'False' });
+  await client.call('UNSUBSCRIBE', { id: 1 });
+  expect([await scene.ready(queue), await scene.unacked(queue)]).toEqual([0, 0]);
+
+  const channel = scene.program.openChannel();
+  for (const [persistent, deliveryMode] of [
+    ['True', 2],
+    ['False', undefined],
+    ['Trum', undefined],
+    ['trUe', undefined],
+  ] as const) {
+    await client.call('SEND', { destination: `/queue/${queue}`, persistent });
+    const got = await channel.get(queue, { noAck: true });
+    expect([persistent, got?.message.properties.deliveryMode]).toEqual([persistent, deliveryMode]);
+  }
+  const refused = await client.call('SUBSCRIBE', { id: 2, destination: `/queue/${queue}`, exclusive: 'TRUE' });
+  expect(refused.headers.message).toBe('Invalid header');
+});
+
 describe('transactions', () => {
   it('SEND and ACK take effect at COMMIT, together', async () => {
     const queue = scene.fresh('tx');
@@ -120,7 +155,7 @@ describe('transactions', () => {
     await client.call('SUBSCRIBE', { id: 1, destination: `/queue/${queue}`, ack: 'client', 'prefetch-count': 1 });
     const { headers } = await client.next();
     await client.call('BEGIN', { transaction: 't' });
-    await client.call('SEND', { destination: `/queue/${queue}`, transaction: 't' }, 'second');
+    client.send('SEND', { destination: `/queue/${queue}`, transaction: 't' }, 'second');
     await client.call('ACK', { id: headers.ack ?? '', transaction: 't' });
     expect([await scene.ready(queue), await scene.unacked(queue)]).toEqual([0, 1]);
     await client.call('COMMIT', { transaction: 't' });
@@ -128,11 +163,27 @@ describe('transactions', () => {
     expect([await scene.ready(queue), await scene.unacked(queue)]).toEqual([0, 1]);
   });
 
+  it('the RECEIPT of a SEND comes when its COMMIT is done, and never when there is none', async () => {
+    const queue = scene.fresh('tx');
+    const client = await scene.connect();
+    for (const [transaction, receipt] of [
+      ['t', 'sent'],
+      ['u', 'forgotten'],
+    ] as const) {
+      client.send('BEGIN', { transaction });
+      client.send('SEND', { destination: `/queue/${queue}`, transaction, receipt });
+    }
+    client.send('ABORT', { transaction: 'u', receipt: 'aborted' });
+    client.send('COMMIT', { transaction: 't', receipt: 'committed' });
+    const receipts = (await client.take(3)).map(({ headers }) => headers['receipt-id']);
+    expect(receipts).toEqual(['aborted', 'sent', 'committed']);
+  });
+
   it('ABORT forgets', async () => {
     const queue = scene.fresh('tx');
     const client = await scene.connect();
     await client.call('BEGIN', { transaction: 't' });
-    await client.call('SEND', { destination: `/queue/${queue}`, transaction: 't' }, 'x');
+    client.send('SEND', { destination: `/queue/${queue}`, transaction: 't' }, 'x');
     await client.call('ABORT', { transaction: 't' });
     expect(await scene.ready(queue)).toBe(0);
     await client.call('BEGIN', { transaction: 't' });
@@ -142,8 +193,8 @@ describe('transactions', () => {
     const queue = scene.fresh('tx');
     const client = await scene.connect();
     await client.call('BEGIN', { transaction: 't' });
-    await client.call('SEND', { destination: `/queue/${queue}`, transaction: 't' }, 'x');
-    await client.call('SEND', { destination: '/exchange/no.such/k', transaction: 't' }, 'x');
+    client.send('SEND', { destination: `/queue/${queue}`, transaction: 't' }, 'x');
+    client.send('SEND', { destination: '/exchange/no.such/k', transaction: 't' }, 'x');
     expect((await client.call('COMMIT', { transaction: 't' })).headers.message).toBe('not_found');
     expect(await scene.ready(queue)).toBe(0);
   });
