@@ -63,12 +63,18 @@ export class ClientLogin {
     const { peer, startTls } = this.#host;
     const required = this.#mayLogIn ? undefined : element('required', ns.TLS);
     const mechanisms = mechanismsFor(peer).map((name) => element('mechanism', ns.SASL, {}, name));
+    const types = (peer.channelBindings?.announced ?? []).map((type) =>
+      element('channel-binding', ns.CHANNEL_BINDING, { type }),
+    );
     return element(
       'features',
       ns.STREAMS,
       {},
       !peer.encrypted && startTls !== undefined ? element('starttls', ns.TLS, {}, required) : undefined,
       this.#mayLogIn ? element('mechanisms', ns.SASL, {}, ...mechanisms) : undefined,
+      this.#mayLogIn && types.length > 0
+        ? element('sasl-channel-binding', ns.CHANNEL_BINDING, {}, ...types)
+        : undefined,
     );
   }
 

@@ -4,12 +4,14 @@
  *
  * A program that holds the door can give addresses in it to code of its own: `XmppDoor.register`.
  */
+import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { type Broker, BrokerError, type Principal } from '../../broker/port.ts';
 import { type Gateway, type GatewayAddress, peerName, type Transport } from '../gateway.ts';
 import { type Listener, type ListenerOptions, listen } from '../listener.ts';
 import { OPTIONS } from '../options.ts';
 import type { WebSocketDoor } from '../websocket.ts';
+import { channelBindingsOf } from './channel-binding.ts';
 import type { ClientPeer } from './client-login.ts';
 import { type ClientHost, ClientStream } from './client-stream.ts';
 import { ComponentLink, type ComponentOptions } from './component-link.ts';
@@ -97,6 +99,11 @@ class XmppGateway implements Gateway {
     await this.#door.close();
     await this.#listener.close();
   }
+}
+
+function withChannelBindings(peer: ClientPeer, socket: Duplex): ClientPeer {
+  const channelBindings = channelBindingsOf(socket);
+  return { ...peer, ...(channelBindings !== undefined && { channelBindings }) };
 }
 
 export class XmppDoor implements ClientHost, Gateway {
@@ -199,7 +206,7 @@ export class XmppDoor implements ClientHost, Gateway {
   accept({ socket, peer }: Transport): void {
     const { loginStanzaBytesMax: stanzaBytesMax, tls } = this.options;
     const name = peerName(peer);
-    const known: ClientPeer = { ...peer, name };
+    const known: ClientPeer = withChannelBindings({ ...peer, name }, socket);
     const stream = this.#newStream(known);
     const wire = new TcpWire({ socket, xmlns: CLIENT, stanzaBytesMax }, stream);
     const startTls = (identity: NonNullable<typeof tls>): void => {
@@ -213,7 +220,8 @@ export class XmppDoor implements ClientHost, Gateway {
         });
         secure.once('secure', () => {
           const certificateName = identity.nameOf(secure);
-          stream.secured({ ...known, encrypted: true, ...(certificateName !== undefined && { certificateName }) });
+          const peer = { ...known, encrypted: true, ...(certificateName !== undefined && { certificateName }) };
+          stream.secured(withChannelBindings(peer, secure));
         });
         return secure;
       });

@@ -44,5 +44,7 @@ export const DELAY = 'urn:xmpp:delay';
 export const CARBONS = 'urn:xmpp:carbons:2';
 /** [XEP-0297] */
 export const FORWARD = 'urn:xmpp:forward:0';
+/** [XEP-0440] */
+export const CHANNEL_BINDING = 'urn:xmpp:sasl-cb:0';
 /** Ours: address, properties, headers and binary body of an AMQP message; docs/protocols/xmpp.md. */
 export const AMQP = 'urn:warren:amqp:0';

@@ -1,19 +1,23 @@
 /**
- * How a client of the client port proves who he is [RFC 6120 §6]: SCRAM-SHA-256, SCRAM-SHA-1, PLAIN and, with a verified
- * certificate, EXTERNAL, for the broker's own users. PLAIN only where nobody can listen: inside TLS or on this machine.
+ * How a client of the client port proves who he is [RFC 6120 §6]: SCRAM-SHA-256, SCRAM-SHA-1, both with channel binding
+ * (-PLUS) where the stream is TLS, PLAIN and, with a verified certificate, EXTERNAL, for the broker's own users. PLAIN only
+ * where nobody can listen: inside TLS or on this machine.
  */
 import type { ScramHash } from '../../broker/administration/administration.ts';
 import { type Broker, BrokerError, type Principal } from '../../broker/port.ts';
+import type { ChannelBindings } from './channel-binding.ts';
 import { type Element, element } from './element.ts';
 import { decodeName } from './local-part.ts';
 import { SASL } from './namespaces.ts';
-import { readFirst, ScramError, ScramExchange } from './scram.ts';
+import { boundOctets, readFirst, ScramError, ScramExchange } from './scram.ts';
 
 /** What of the connection decides about mechanisms and logins. */
 export interface SaslPeer {
   readonly loopback: boolean;
   readonly encrypted: boolean;
   readonly certificateName?: string;
+  /** Of the TLS connection that the stream is in, if it ends here. */
+  readonly channelBindings?: ChannelBindings;
 }
 
 /** The defined conditions that Warren uses [RFC 6120 §6.5]. */
@@ -43,12 +47,16 @@ export class SaslError extends Error {
 /** What to answer: a challenge to go on, or success, with the octets that go along as text. */
 type Step = { readonly challenge: string } | { readonly principal: Principal; readonly success: string | undefined };
 
+/** Behind the name of a mechanism with channel binding. */
+const PLUS = '-PLUS';
+
 const SCRAM: { readonly [mechanism: string]: ScramHash } = { 'SCRAM-SHA-256': 'SHA-256', 'SCRAM-SHA-1': 'SHA-1' };
 
 /** Names, the best first. */
 export function mechanismsFor(peer: SaslPeer): readonly string[] {
   return [
     ...(peer.certificateName === undefined ? [] : ['EXTERNAL']),
+    ...(peer.channelBindings === undefined ? [] : Object.keys(SCRAM).map((name) => `${name}${PLUS}`)),
     ...Object.keys(SCRAM),
     ...(peer.encrypted || peer.loopback ? ['PLAIN'] : []),
   ];
@@ -91,7 +99,7 @@ export class SaslLogin {
 
   async #respond(text: string): Promise<Step> {
     const { loopback, certificateName } = this.#peer;
-    const hash = SCRAM[this.#mechanism];
+    const hash = SCRAM[this.#mechanism.replace(PLUS, '')];
     if (hash !== undefined) return this.#scramStep(hash, text);
     if (this.#mechanism === 'EXTERNAL') {
       const username = certificateName ?? '';
@@ -113,7 +121,8 @@ export class SaslLogin {
       const first = readFirst(text);
       const username = nameOf(first.username);
       checkAuthorise(first.authorise, username);
-      const exchange = new ScramExchange(hash, await this.#broker.scramKeys(username, hash), first);
+      const bound = boundOctets(first, this.#mechanism.endsWith(PLUS), this.#peer.channelBindings?.octets);
+      const exchange = new ScramExchange(hash, await this.#broker.scramKeys(username, hash), first, bound);
       this.#scram = { exchange, username };
       return { challenge: exchange.challenge };
     }

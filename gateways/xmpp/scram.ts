@@ -1,10 +1,10 @@
 /**
- * The server's half of SCRAM [RFC 5802, RFC 7677], without channel binding:
+ * The server's half of SCRAM [RFC 5802, RFC 7677]:
  *
  * ```
- * client   n,,n=anna,r=CLIENT-NONCE
+ * client   n,,n=anna,r=CLIENT-NONCE                    with channel binding: p=TYPE,,n=anna,…
  * server   r=CLIENT-NONCE+OURS,s=SALT,i=ROUNDS
- * client   c=biws,r=CLIENT-NONCE+OURS,p=PROOF
+ * client   c=biws,r=CLIENT-NONCE+OURS,p=PROOF          biws is the first `n,,`; with channel binding, and its octets
  * server   v=SIGNATURE
  * ```
  */
@@ -27,6 +27,8 @@ export interface ScramFirst {
   /** As whom to act; '' = as himself. */
   readonly authorise: string;
   readonly gs2Header: string;
+  /** `n`: the client does no channel binding; `y`: it does, and believes that we do not; else `p=` and the type. */
+  readonly flag: string;
   readonly bare: string;
   readonly clientNonce: string;
 }
@@ -35,11 +37,30 @@ export interface ScramFirst {
 export function readFirst(text: string): ScramFirst {
   const [, gs2Header, flag, authorise = '', bare, name, clientNonce] =
     /^((n|y|p=[^,]*),(?:a=([^,]*))?,)(n=([^,]*),r=([\x21-\x2b\x2d-\x7e]+)(?:,.*)?)$/s.exec(text) ?? [];
-  if (gs2Header === undefined || bare === undefined || name === undefined || clientNonce === undefined) {
+  if (gs2Header === undefined || flag === undefined || bare === undefined || name === undefined) {
     throw new ScramError('malformed first message');
   }
-  if (flag?.startsWith('p=')) throw new ScramError('channel binding is not offered');
-  return { username: unescapeName(name), authorise: unescapeName(authorise), gs2Header, bare, clientNonce };
+  const [username, actsAs] = [unescapeName(name), unescapeName(authorise)];
+  return { username, authorise: actsAs, gs2Header, flag, bare, clientNonce: clientNonce ?? '' };
+}
+
+/**
+ * The octets that the last message must have beside the header: none without channel binding. `isPlus`: by the name of
+ * the mechanism there is one. Throws ScramError, also for a client that has been told that there is none where there is:
+ * somebody has altered what we offered [RFC 5802 §6].
+ */
+export function boundOctets(
+  { flag }: ScramFirst,
+  isPlus: boolean,
+  offered: ReadonlyMap<string, Uint8Array> | undefined,
+): Uint8Array {
+  if (isPlus !== flag.startsWith('p=')) throw new ScramError(`"${flag}" does not go with this mechanism`);
+  if (flag === 'y' && offered !== undefined)
+    throw new ScramError('channel binding was offered: somebody is in between');
+  if (!isPlus) return new Uint8Array();
+  const octets = offered?.get(flag.slice('p='.length));
+  if (octets === undefined) throw new ScramError(`no channel binding "${flag}" here`);
+  return octets;
 }
 
 function unescapeName(name: string): string {
@@ -54,7 +75,11 @@ export class ScramExchange {
   readonly #first: ScramFirst;
   readonly #nonce: string;
 
-  constructor(hash: ScramHash, keys: ScramKeys, first: ScramFirst) {
+  readonly #bound: Uint8Array;
+
+  /** `bound` as `boundOctets` answers it. */
+  constructor(hash: ScramHash, keys: ScramKeys, first: ScramFirst, bound: Uint8Array) {
+    this.#bound = bound;
     this.#digest = DIGESTS[hash];
     this.#keys = keys;
     this.#first = first;
@@ -71,7 +96,8 @@ export class ScramExchange {
     const [, withoutProof, binding = '', nonce, proofText = ''] =
       /^(c=([A-Za-z0-9+/=]*),r=([^,]*)(?:,[^p=][^,]*)*),p=([A-Za-z0-9+/=]*)$/.exec(text) ?? [];
     if (withoutProof === undefined || nonce !== this.#nonce) throw new ScramError('malformed last message');
-    if (Buffer.from(binding, 'base64').toString() !== this.#first.gs2Header) throw new ScramError('altered header');
+    const expected = Buffer.concat([Buffer.from(this.#first.gs2Header), this.#bound]);
+    if (!Buffer.from(binding, 'base64').equals(expected)) throw new ScramError('altered header, or another connection');
     const authMessage = `${this.#first.bare},${this.challenge},${withoutProof}`;
     const storedKey = Buffer.from(this.#keys.storedKey, 'base64');
     const signature = createHmac(this.#digest, storedKey).update(authMessage).digest();

@@ -1,4 +1,6 @@
-"""slixmpp: disco, ad-hoc commands with forms, publish-subscribe, contacts. argv: port, scenario, address, password."""
+"""slixmpp: disco, ad-hoc commands with forms, publish-subscribe, contacts. 
+argv: port, scenario, address, password and, for TLS, the file of the authority that has signed the certificate.
+"""
 
 import asyncio
 import sys
@@ -6,7 +8,8 @@ import sys
 import slixmpp
 from slixmpp.exceptions import IqError
 
-PORT, SCENARIO, ADDRESS, PASSWORD = int(sys.argv[1]), *sys.argv[2:]
+PORT, SCENARIO, ADDRESS, PASSWORD = int(sys.argv[1]), *sys.argv[2:5]
+AUTHORITY = (sys.argv[5:] or [None])[0]
 DOMAIN = "broker.localhost"
 
 
@@ -15,7 +18,8 @@ class Client(slixmpp.ClientXMPP):
         super().__init__(f"{ADDRESS}/slix", PASSWORD)
         for plugin in ("xep_0004", "xep_0030", "xep_0050", "xep_0060", "xep_0092", "xep_0198", "xep_0199", "xep_0203"):
             self.register_plugin(plugin)
-        # There is no certificate on this port.
+        self.ca_certs = AUTHORITY
+        # There may be no certificate on this port.
         self["feature_mechanisms"].unencrypted_plain = True
         self["feature_mechanisms"].unencrypted_scram = True
         self.add_event_handler("session_start", self.on_start)
@@ -137,9 +141,17 @@ async def contact(client):
     await asyncio.wait_for(gone, 10)
 
 
+async def channel_binding(client):
+    mechanism = client["feature_mechanisms"].mech
+    assert mechanism.name == "SCRAM-SHA-256-PLUS", mechanism.name
+    version = client.socket.version()
+    assert version == "TLSv1.3", version
+    await client["xep_0199"].ping(jid=DOMAIN, timeout=5)
+
+
 async def main():
     client = Client()
-    client.connect(("127.0.0.1", PORT), force_starttls=False, disable_starttls=True)
+    client.connect(("127.0.0.1", PORT), force_starttls=AUTHORITY is not None, disable_starttls=AUTHORITY is None)
     print(await asyncio.wait_for(client.outcome, 40))
     await client.disconnect()
 
