@@ -62,6 +62,9 @@ export function sendError(response: ServerResponse, error: HttpError): void {
 export function responseOn(request: IncomingMessage, socket: Duplex, closeTimeoutMs: number): ServerResponse {
   const response = new ServerResponse(request);
   const onDrain = (): unknown => response.emit('drain');
+  // A client that breaks off is no event.
+  socket.on('error', () => {});
+  response.on('error', () => {});
   response.shouldKeepAlive = false;
   response.assignSocket(socket as Socket);
   socket.on('drain', onDrain);

@@ -246,6 +246,27 @@ describe('a request for another protocol', () => {
     expect(await said(visit(scene), 'hello')).toEqual(['hello']);
   });
 
+  it('is no event when its client has gone before it was refused', async () => {
+    await reopen({ tunnelsMax: 0 });
+    for (let count = 0; count < 30; count += 1) {
+      const socket = await scene.dial(HANDSHAKE);
+      if (count % 2 === 0) socket.resetAndDestroy();
+      else setImmediate(() => socket.resetAndDestroy());
+    }
+    expect((await refusal(visit(scene))).status).toBe(503);
+  });
+
+  it('is no event when its client goes in the middle of an answer that is none to it', async () => {
+    await ptthApplication(scene, 'foo', (_message, response) => response.end('x'.repeat(3_000_000)));
+    for (let count = 0; count < 10; count += 1) {
+      await eventually(async () => expect((await scene.overview()).free).toBe(1));
+      const socket = await scene.dial(HANDSHAKE);
+      await once(socket, 'data');
+      socket.resetAndDestroy();
+    }
+    await eventually(async () => expect(await scene.overview()).toMatchObject({ slots: 1, free: 1 }));
+  });
+
   it('may be for any protocol', async () => {
     const { socket } = await turnRound(scene, '/reversehttp/foo', { Upgrade: 'PTTH/1.0' });
     const server = createServer();
