@@ -2,8 +2,8 @@
  * Toy Twitter from a terminal, on any AMQP 0-9-1 broker:
  *
  *   npx tsx examples/toy-twitter/command-line.ts --as anna post "Good morning"
- *   npx tsx examples/toy-twitter/command-line.ts --as ben follow anna
- *   npx tsx examples/toy-twitter/command-line.ts --as ben timeline --live
+ *   npx tsx examples/toy-twitter/command-line.ts --as zoe follow anna
+ *   npx tsx examples/toy-twitter/command-line.ts --as zoe timeline --live
  *
  * `--url` (or AMQP_URL) says where the broker is, `--as` (or TWITTER_NAME) who you are; whoever speaks for the first time
  * joins by that. Exit code 1 says that it could not be done, and why, in a sentence.

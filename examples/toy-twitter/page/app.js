@@ -3,7 +3,7 @@ import { avatar, byId, make, memory, nameOf, toast } from './dom.js';
 import { GraphDrawing } from './graph.js';
 import { Graph, People } from './people.js';
 import { newId, Problem, Session, signIn } from './session.js';
-import { Timeline } from './timeline.js';
+import { forgetHistory, Timeline } from './timeline.js';
 
 /** As the server has it; longer is said to be so before it is sent. */
 const POST_CHARS_MAX = 500;
@@ -31,24 +31,47 @@ showTheme();
 
 // ---- coming in
 
-/** Names that were used in this browser, with their passcodes. Which of them this window is, the window itself knows. */
-const known = memory.read(localStorage, 'known') ?? {};
+/**
+ * Names that were used in this browser, with their passcodes; read each time, since other windows add to them. Which of them
+ * this window is, the window itself knows.
+ */
+function readKnown() {
+  return new Map(memory.read(localStorage, 'passcodes') ?? []);
+}
+
+function writeKnown(known) {
+  memory.write(localStorage, 'passcodes', [...known]);
+}
 
 function showKnown() {
-  const names = Object.keys(known);
-  byId('known').hidden = names.length === 0;
+  const known = [...readKnown()].slice(-5);
+  byId('known').hidden = known.length === 0;
   byId('known').replaceChildren(
-    ...names
-      .slice(-5)
-      .map((name) =>
-        make(
-          'button',
-          { type: 'button', click: () => void comeIn(name, known[name]) },
-          avatar(name),
-          `Continue as ${name}`,
-        ),
+    ...known.flatMap(([name, passcode]) => [
+      make(
+        'button',
+        { type: 'button', click: () => void comeIn(name, passcode) },
+        avatar(name),
+        make('span', {}, 'Continue as ', nameOf(name)),
       ),
+      make(
+        'button',
+        { type: 'button', class: 'plain', 'aria-label': `Forget ${name}`, click: () => forget(name) },
+        '✕',
+      ),
+    ]),
   );
+}
+
+function forget(name) {
+  if (!confirm(`Forget ${name} in this browser? Whoever has not written down the passcode cannot be ${name} again.`))
+    return;
+  const known = readKnown();
+  known.delete(name);
+  writeKnown(known);
+  forgetHistory(name);
+  showKnown();
+  byId('name').focus();
 }
 
 async function comeIn(name, passcode) {
@@ -57,8 +80,7 @@ async function comeIn(name, passcode) {
   byId('sign-in').inert = true;
   try {
     const account = await signIn(name, passcode);
-    known[account.name] = account.passcode;
-    memory.write(localStorage, 'known', known);
+    writeKnown(readKnown().set(account.name, account.passcode));
     memory.write(sessionStorage, 'account', account);
     open(account);
   } catch (error) {
@@ -74,7 +96,7 @@ byId('sign-in').addEventListener('submit', (event) => {
   event.preventDefault();
   const name = byId('name').value.trim();
   const typed = byId('passcode').value.trim();
-  void comeIn(name, typed || known[name.toLowerCase()] || undefined);
+  void comeIn(name, typed || readKnown().get(name.toLowerCase()));
 });
 
 function showWelcome(problem = '') {

@@ -143,8 +143,8 @@ export class Session {
       return new Promise((resolve) => signal.addEventListener('abort', resolve));
     };
     if (navigator.locks === undefined) void turn();
-    // Whoever ends before it was his turn has no need of it.
-    else navigator.locks.request(this.#inbox, { signal }, turn).catch(() => {});
+    // A browser that keeps nothing may give no locks either.
+    else navigator.locks.request(this.#inbox, { signal }, turn).catch(() => signal.aborted || turn());
   }
 
   /** The name may have been given up over another door, or the broker be a new one. */

@@ -13,6 +13,15 @@ const KNOWN_MAX = 10_000;
 const TEXT_MAX = 2000;
 const GATHER_MS = 30;
 
+function historyOf(name) {
+  return `history.${name}`;
+}
+
+/** What one person was shown is forgotten by this browser. */
+export function forgetHistory(name) {
+  memory.write(localStorage, historyOf(name), null);
+}
+
 export class Timeline {
   #key;
   #me;
@@ -29,7 +38,7 @@ export class Timeline {
 
   constructor(me, onFollow) {
     this.#me = me;
-    this.#key = `history.${me}`;
+    this.#key = historyOf(me);
     this.#onFollow = onFollow;
     this.#list.replaceChildren();
     this.#add(memory.read(localStorage, this.#key) ?? [], false);

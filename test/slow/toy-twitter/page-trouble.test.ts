@@ -149,6 +149,33 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter, in
     await showsOnly(page, 'hanna: once');
   });
 
+  it('remembers the names of all windows, until it is told to forget one', async () => {
+    const context = await newContext();
+    const windows = [await context.newPage(), await context.newPage(), await context.newPage()];
+    for (const window of windows) {
+      watch(window);
+      await window.goto(place.server.url);
+    }
+    for (const [index, name] of ['liesl', 'moritz'].entries()) {
+      await windows[index]?.getByLabel('Your name').fill(name);
+      await windows[index]?.keyboard.press('Enter');
+      if (windows[index] !== undefined) await live(windows[index]);
+    }
+    const last = windows.at(-1);
+    await last?.reload();
+    const names = (): Promise<string[] | undefined> | undefined =>
+      last?.getByRole('button', { name: 'Continue as' }).allTextContents();
+    expect((await names())?.map((text) => text.replace(/^.*as /, ''))).toEqual(['liesl', 'moritz']);
+    last?.once('dialog', (dialog) => void dialog.accept());
+    await last?.getByRole('button', { name: 'Forget liesl' }).click();
+    await eventually(async () => expect(await names()).toHaveLength(1), SLOW);
+    await last?.getByRole('button', { name: 'Continue as moritz' }).click();
+    if (last !== undefined) await live(last);
+    const kept = await last?.evaluate('JSON.stringify(Object.entries(localStorage))');
+    expect(kept).toContain('moritz');
+    expect(kept).not.toContain('liesl');
+  });
+
   it('leaves room for the next post while the last is on its way, and gives back what could not be sent', async () => {
     const page = await newPage();
     let hold = false;
