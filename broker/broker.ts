@@ -43,7 +43,7 @@ export interface BrokerOptions {
   /** When part of the data folder cannot be read: refuse to start (default), or salvage what can be read. */
   readonly recover?: 'refuse' | 'salvage';
   /**
-   * Octets of the bodies of waiting messages that are kept in memory; what goes beyond it is on disk only. Default 64 MiB;
+   * Octets of the bodies of waiting messages that are kept in memory; what goes beyond it is on disk only. Default 32 MiB;
    * means nothing without `dataDir`.
    */
   readonly messageMemoryBytes?: number;
@@ -56,8 +56,8 @@ export interface BrokerOptions {
 /** Default of `BrokerOptions.bodyBytesMax`: 128 MiB, as large as RabbitMQ 3 took messages by default. */
 export const BODY_BYTES_MAX = 128 * 1024 * 1024;
 
-/** Default of `BrokerOptions.messageMemoryBytes`: 64 MiB. */
-export const MESSAGE_MEMORY_BYTES = 64 * 1024 * 1024;
+/** Default of `BrokerOptions.messageMemoryBytes`: 32 MiB. */
+export const MESSAGE_MEMORY_BYTES = 32 * 1024 * 1024;
 
 /** Who raises the disk alarm when the store cannot write. */
 const STORE_ALARM = 'store';

@@ -113,7 +113,7 @@ export const OPTIONS = {
   messageMemory: option(
     'Storage',
     OCTETS,
-    64 * MEBIBYTE,
+    32 * MEBIBYTE,
     'Memory for the bodies of waiting messages; what is more is on disk only until its turn comes',
   ),
   diskFreeLimit: option(

@@ -53,9 +53,9 @@ export const BATCH_BYTES = 4 * 1024 * 1024;
 export const TURN_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** While what waits to be written takes so many octets of memory, publishers are to be held back; until it is half of it. */
-export const BEHIND_BYTES = 64 * 1024 * 1024;
+export const BEHIND_BYTES = 32 * 1024 * 1024;
 
-/** Rooms for stowed messages that are kept for the next batches. */
+/** Rooms for stowed messages that are kept for the next batches; one when there is nothing to write. */
 const SPARE_MAX = 2;
 
 /** How long `close` tries to store what is left; milliseconds. */
@@ -385,6 +385,7 @@ export class LogStore implements Store {
     const { waiters, bytes, isEmpty } = this.#open;
     if (this.#sealed.length > 0 || waiters.length > 0 || bytes > this.#batchBytes) this.#soon();
     else if (!isEmpty) this.#lazily();
+    else this.#spare.splice(1);
     this.#cleaner?.onCommitted();
   }
 

@@ -28,8 +28,9 @@ export class Stowed implements UnwrittenMessages {
   count = 0;
   #buffer = new RecordBuffer();
   #encoder = new MessageEncoder(this.#buffer);
-  /** About the octets of the message of each custody that has been encoded. */
-  readonly #sizes: number[] = [];
+  /** About the octets of the message of each custody that has been encoded, and how many those are. */
+  #sizes = new Uint32Array(BLOCK_SLOTS);
+  #encodedCount = 0;
   /** The last message, with its custodies: still without octets, for another holder may share it. */
   #message: Message | undefined;
   readonly #custodies: Custody[] = [];
@@ -51,7 +52,7 @@ export class Stowed implements UnwrittenMessages {
     this.record.unwritten = this;
     this.count = 0;
     this.#buffer.clear();
-    this.#sizes.length = 0;
+    this.#encodedCount = 0;
     this.#blockSlots.length = 0;
     this.#blockStarts.length = 0;
     this.#ended.clear();
@@ -86,18 +87,27 @@ export class Stowed implements UnwrittenMessages {
     if (message === undefined) return;
     const custodies = this.#custodies;
     const count = custodies.length;
-    this.#beginBlock(this.#sizes.length);
+    this.#beginBlock(this.#encodedCount);
+    this.#reserve(count);
     const bytes = (message.bodyEnd - message.propertiesStart + MESSAGE_OVERHEAD_BYTES) / count;
     this.#encoder.message(message, count);
     for (let index = 0; index < count; index++) {
       const custody = custodies[index] as Custody;
       this.#encoder.custody(custody, this.#survives[index] === true, custody.returnCount, custody.heldUntilMs);
-      this.#sizes.push(Math.ceil(bytes));
+      this.#sizes[this.#encodedCount++] = bytes;
     }
     this.#encoder.content(message);
     this.#message = undefined;
     custodies.length = 0;
     this.#survives.length = 0;
+  }
+
+  #reserve(count: number): void {
+    const needed = this.#encodedCount + count;
+    if (needed <= this.#sizes.length) return;
+    const larger = new Uint32Array(Math.max(needed, this.#sizes.length * 2));
+    larger.set(this.#sizes);
+    this.#sizes = larger;
   }
 
   #beginBlock(slot: number): void {

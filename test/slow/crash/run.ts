@@ -10,19 +10,11 @@ import { parseArgs } from 'node:util';
 import { CrashRun, type CrashRunOptions } from '../../support/crash/crash-run.ts';
 import { builtVictims, forkedVictims } from '../../support/crash/victim.ts';
 
-type Mode = (
-  dataDir: string,
-) => Pick<CrashRunOptions, 'victims' | 'startKills' | 'startMsMax' | 'loadMsMax' | 'stops' | 'unordered'>;
+type Mode = (dataDir: string) => Pick<CrashRunOptions, 'victims' | 'startKills' | 'startMsMax' | 'loadMsMax' | 'stops'>;
 
 /** Segments of 64 KiB, cleaned from the second on, and nearly nothing of a backlog in memory. */
 const SMALL_PAGES = { pageMessages: 32, pageBytes: 16_384, readAheadMessages: 16, frontBytesMin: 8192 };
 const SMALL = { segmentBytes: 65_536, cleanSegmentsMin: 2, residentBytesMax: 20_000, reserveBytes: 65_536 };
-
-/**
- * With pages this small, what is in memory behind a page may expire while that is still being read, and be dead-lettered
- * first; once in some hundred thousand messages. A known weakness: see docs/crash-tests.md.
- */
-const UNORDERED = ['expired'];
 
 const MODES: Readonly<Record<string, Mode>> = {
   /** The program as it is installed. */
@@ -30,13 +22,11 @@ const MODES: Readonly<Record<string, Mode>> = {
   /** Every second segments end, begin, are cleaned and removed; and users, rights and policies change. */
   small: (dataDir) => ({
     victims: forkedVictims({ dataDir, store: SMALL, paging: SMALL_PAGES }),
-    unordered: UNORDERED,
     loadMsMax: 700,
   }),
   /** Most starts are killed before they are over. */
   starts: (dataDir) => ({
     victims: forkedVictims({ dataDir, store: SMALL, paging: SMALL_PAGES }),
-    unordered: UNORDERED,
     loadMsMax: 300,
     startKills: 0.8,
     startMsMax: 1500,
@@ -44,7 +34,6 @@ const MODES: Readonly<Record<string, Mode>> = {
   /** The power fails: what was not synced is lost in part. Also most of the time while it starts. */
   power: (dataDir) => ({
     victims: forkedVictims({ dataDir, store: SMALL, paging: SMALL_PAGES, powerCuts: true }),
-    unordered: UNORDERED,
     loadMsMax: 500,
     startKills: 0.4,
     startMsMax: 1500,
