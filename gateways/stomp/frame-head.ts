@@ -222,7 +222,8 @@ function badLine(octets: Uint8Array, start: number, end: number, colon: number):
 }
 
 function unknownCommand(octets: Uint8Array, at: number, end: number): ProtocolError {
-  const shown = JSON.stringify(decodeText(octets, at, Math.min(end, at + COMMAND_BYTES_MAX)));
+  const isLong = end - at > COMMAND_BYTES_MAX;
+  const shown = JSON.stringify(decodeText(octets, at, Math.min(end, at + COMMAND_BYTES_MAX)) + (isLong ? '…' : ''));
   return new ProtocolError('unknown-command', `${shown} is no command that a client may send`, at);
 }
 
