@@ -72,11 +72,14 @@ async function takeTurn(connection: ChannelModel, lock: string): Promise<void> {
   }
 }
 
+/** What is there now: to wait for the end of what others are still publishing could take for ever. */
 async function getAll(channel: Channel, queue: string): Promise<GetMessage[]> {
   const messages: GetMessage[] = [];
-  for (;;) {
+  const { messageCount } = await channel.checkQueue(queue);
+  while (messages.length < messageCount) {
     const answers = await Promise.all(Array.from({ length: AHEAD }, () => channel.get(queue)));
     for (const answer of answers) if (answer !== false) messages.push(answer);
-    if (answers.includes(false)) return messages;
+    if (answers.includes(false)) break;
   }
+  return messages;
 }

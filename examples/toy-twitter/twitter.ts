@@ -58,6 +58,7 @@ export class Twitter {
   #live: Graph | undefined;
   /** Deeds since they were looked at. */
   #heard = 0;
+  #shortening = false;
   #looking: Promise<unknown> = Promise.resolve();
   /** Whom to tell when a deed of ours has come round, by message id. */
   readonly #seen = new Map<string, () => void>();
@@ -227,10 +228,14 @@ export class Twitter {
   #hear(deed: Deed, live: Graph): void {
     live.apply(deed);
     this.#heard += 1;
-    if (this.#heard % SPARE_DEEDS_MAX > 0 || this.#heard < live.size) return;
+    if (this.#shortening || this.#heard % SPARE_DEEDS_MAX > 0 || this.#heard < live.size) return;
     this.#heard = 0;
+    this.#shortening = true;
+    const done = (): void => {
+      this.#shortening = false;
+    };
     // Whatever is in the way now, as a connection that is lost, the next time or the next start does it.
-    this.#readGraph().catch(() => {});
+    this.#readGraph().then(done, done);
   }
 
   /** Reads the deeds, and when they have become many, writes what they come to in their place. */

@@ -15,7 +15,7 @@ const ECHO_AFTER_MS = 1000;
 // ---- light and dark
 
 const darkByDefault = matchMedia('(prefers-color-scheme: dark)');
-let theme = memory.read(localStorage, 'theme');
+let theme = memory.read('localStorage', 'theme');
 
 function showTheme() {
   document.documentElement.dataset.theme = theme ?? (darkByDefault.matches ? 'dark' : 'light');
@@ -24,7 +24,7 @@ function showTheme() {
 darkByDefault.addEventListener('change', showTheme);
 byId('theme').addEventListener('click', () => {
   theme = document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark';
-  memory.write(localStorage, 'theme', theme);
+  memory.write('localStorage', 'theme', theme);
   showTheme();
 });
 showTheme();
@@ -36,11 +36,11 @@ showTheme();
  * this window is, the window itself knows.
  */
 function readKnown() {
-  return new Map(memory.read(localStorage, 'passcodes') ?? []);
+  return new Map(memory.read('localStorage', 'passcodes') ?? []);
 }
 
 function writeKnown(known) {
-  memory.write(localStorage, 'passcodes', [...known]);
+  memory.write('localStorage', 'passcodes', [...known]);
 }
 
 function showKnown() {
@@ -81,7 +81,7 @@ async function comeIn(name, passcode) {
   try {
     const account = await signIn(name, passcode);
     writeKnown(readKnown().set(account.name, account.passcode));
-    memory.write(sessionStorage, 'account', account);
+    memory.write('sessionStorage', 'account', account);
     open(account);
   } catch (error) {
     byId('passcode-row').hidden = error.reason !== 'taken';
@@ -100,7 +100,7 @@ byId('sign-in').addEventListener('submit', (event) => {
 });
 
 function showWelcome(problem = '') {
-  memory.write(sessionStorage, 'account', null);
+  memory.write('sessionStorage', 'account', null);
   byId('place').hidden = true;
   byId('welcome').hidden = false;
   byId('sign-in').inert = false;
@@ -332,6 +332,6 @@ for (const button of document.querySelectorAll('.tabs button')) {
 }
 showTab('timeline');
 
-const account = memory.read(sessionStorage, 'account');
+const account = memory.read('sessionStorage', 'account');
 if (account === null) showWelcome();
 else open(account);

@@ -56,19 +56,19 @@ export function toast(text) {
   setTimeout(() => element.remove(), TOAST_MS);
 }
 
-/** What the browser keeps for this page; a browser that keeps nothing is no reason to fail. */
+/** What the browser keeps for this page, in the store of that name; one that keeps nothing is no reason to fail. */
 export const memory = {
   read(store, key) {
     try {
-      return JSON.parse(store.getItem(`toy-twitter.${key}`));
+      return JSON.parse(window[store].getItem(`toy-twitter.${key}`));
     } catch {
       return null;
     }
   },
   write(store, key, value) {
     try {
-      if (value === null) store.removeItem(`toy-twitter.${key}`);
-      else store.setItem(`toy-twitter.${key}`, JSON.stringify(value));
+      if (value === null) window[store].removeItem(`toy-twitter.${key}`);
+      else window[store].setItem(`toy-twitter.${key}`, JSON.stringify(value));
     } catch {
       // Full, or forbidden.
     }

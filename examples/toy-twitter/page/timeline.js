@@ -19,7 +19,7 @@ function historyOf(name) {
 
 /** What one person was shown is forgotten by this browser. */
 export function forgetHistory(name) {
-  memory.write(localStorage, historyOf(name), null);
+  memory.write('localStorage', historyOf(name), null);
 }
 
 export class Timeline {
@@ -41,7 +41,7 @@ export class Timeline {
     this.#key = historyOf(me);
     this.#onFollow = onFollow;
     this.#list.replaceChildren();
-    this.#add(memory.read(localStorage, this.#key) ?? [], false);
+    this.#add(memory.read('localStorage', this.#key) ?? [], false);
     this.#others = new BroadcastChannel(`toy-twitter.${me}`);
     this.#others.onmessage = ({ data }) => this.#add(data, true);
     document.addEventListener('visibilitychange', this.#onSeen);
@@ -79,7 +79,7 @@ export class Timeline {
     this.#gathered = [];
     const items = gathered.flatMap(({ item }) => item ?? []);
     const added = this.#add(items, true);
-    memory.write(localStorage, this.#key, this.#items);
+    memory.write('localStorage', this.#key, this.#items);
     for (const { taken } of gathered) taken();
     if (added.length > 0) this.#others.postMessage(added.slice(-SHOWN_MAX));
   }

@@ -176,6 +176,25 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter, in
     expect(kept).not.toContain('liesl');
   });
 
+  it('works in a browser that keeps nothing and locks nothing', async () => {
+    const context = await newContext();
+    await context.addInitScript(`
+      const denied = () => { throw new DOMException('denied', 'SecurityError'); };
+      for (const store of ['localStorage', 'sessionStorage']) Object.defineProperty(window, store, { get: denied });
+      LockManager.prototype.request = async () => denied();
+    `);
+    const page = await context.newPage();
+    watch(page);
+    await page.goto(place.server.url);
+    await page.getByLabel('Your name').fill('nina');
+    await page.keyboard.press('Enter');
+    await live(page);
+    await place.server.twitter.join('otto');
+    await place.server.twitter.follow('otto', 'nina');
+    await showsOnly(page, 'otto decided to follow you.');
+    expect(await consumers(place.amqp, 'nina')).toBe(1);
+  });
+
   it('leaves room for the next post while the last is on its way, and gives back what could not be sent', async () => {
     const page = await newPage();
     let hold = false;
