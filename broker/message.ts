@@ -5,7 +5,10 @@
  * and its encoded property block is decoded only when somebody asks. Between two peers of one protocol the block passes
  * through untouched; what the model itself must know of it is told by `traits`, computed once by the door that read it.
  *
- * Ownership: whoever creates a message gives `content` away; nobody writes to it afterwards.
+ * Ownership: whoever creates a message gives `content` away, and nobody writes to it afterwards; or lends it, and gets it
+ * back when the model knows that nobody looks at the message any more: it was handed over at once, or acked by the only
+ * one who held it, and whoever it went to keeps nothing of it (`ConsumerEvents.keepsNothing`). In every other case (copies
+ * in several queues, dead letters, observers, basic.get) the lender never hears of it again.
  */
 import type { FieldTable, FieldValue } from './fields.ts';
 
@@ -48,6 +51,12 @@ export interface PropertiesCodec {
   encode(properties: MessageProperties): Uint8Array;
   /** A new block with `change` applied; every untouched property and header keeps its octets and thereby its type. */
   rewrite(block: Uint8Array, change: PropertiesChange): Uint8Array;
+}
+
+/** Who has lent the octets of messages and would use them again, such as a door with what it reads into. */
+export interface Lender {
+  /** One message is done with: nobody looks at its octets any more. */
+  giveBack(): void;
 }
 
 /** Bits of `Message.traits`: the properties at which routing and queueing must look. */
@@ -117,6 +126,8 @@ export class Message {
   readonly codec: PropertiesCodec;
   /** A set of `Trait` bits. */
   readonly traits: number;
+  /** Undefined: the octets are the message's for good. */
+  #lender: Lender | undefined;
   #properties: MessageProperties | undefined;
   #compact: Message | undefined;
   #encodedBy: PropertiesCodec | undefined;
@@ -124,7 +135,7 @@ export class Message {
 
   /**
    * For doors on their hot path; programs use `createMessage`. Offsets are into `content`, ends exclusive; the property
-   * block lies before the body, with next to nothing between them.
+   * block lies before the body, with next to nothing between them. With a `lender`, they are lent.
    */
   constructor(
     exchange: string,
@@ -137,6 +148,7 @@ export class Message {
     codec: PropertiesCodec,
     traits: number,
     properties?: MessageProperties,
+    lender?: Lender,
   ) {
     this.exchange = exchange;
     this.routingKey = routingKey;
@@ -147,10 +159,24 @@ export class Message {
     this.bodyEnd = bodyEnd;
     this.codec = codec;
     this.traits = traits;
+    this.#lender = lender;
     this.#properties = properties;
     this.#compact = undefined;
     this.#encodedBy = undefined;
     this.#encoded = undefined;
+  }
+
+  /** Somebody may look at the message for as long as he likes: if it was lent, that is over. */
+  keep(): void {
+    this.#lender = undefined;
+  }
+
+  /** Nobody looks at the message any more: what was lent goes back, unless somebody was to `keep` it. */
+  giveBack(): void {
+    const lender = this.#lender;
+    if (lender === undefined) return;
+    this.#lender = undefined;
+    lender.giveBack();
   }
 
   /** Octets in the body. */

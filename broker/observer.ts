@@ -82,6 +82,7 @@ export class Observers {
   }
 
   notify(event: BrokerEvent): void {
+    if ('message' in event) event.message.keep();
     for (const [observer, scope] of this.#scopes) {
       if (scope === 'topology' && 'message' in event) continue;
       try {

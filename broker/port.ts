@@ -98,6 +98,11 @@ export type CancelReason = 'queue-deleted' | 'timeout' | 'shutdown';
 /** What the broker tells one consumer. Called synchronously from inside other calls; must not throw. */
 export interface ConsumerEvents {
   /**
+   * True: when `onDeliver` returns, everything wanted of the message has been copied. Its octets may then be written over
+   * once it is settled, which must not happen inside the call.
+   */
+  readonly keepsNothing?: boolean;
+  /**
    * A message for this consumer. `deliveryTag` counts from 1 on its channel and names it in `ack` and `reject`, unless
    * the consumer was made with `noAck`. Deliveries begin after the promise of `consume` has resolved.
    */

@@ -3,6 +3,7 @@
  * function `startXxxGateway(broker, options): Promise<Gateway>`.
  */
 import type { Duplex } from 'node:stream';
+import type { ChunkReader } from './chunk.ts';
 
 export interface GatewayAddress {
   /** e.g. `amqp`, `amqps`, `ws`, `wss` */
@@ -40,6 +41,8 @@ export interface PeerAddress {
 export interface Transport {
   readonly socket: Duplex;
   readonly peer: PeerAddress;
+  /** There for a socket that has no `data` events; see `receive`. */
+  readonly reader?: ChunkReader;
   /** What TLS agreed on, if the listener offered anything [RFC 7301]. */
   readonly applicationProtocol?: string;
 }

@@ -8,6 +8,7 @@
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { type TLSSocket, Server as TlsServer } from 'node:tls';
 import { type AddressRanges, peerOfSocket } from './addresses.ts';
+import { ChunkReader, readingBy } from './chunk.ts';
 import { type PeerAddress, peerName, type Transport } from './gateway.ts';
 import type { Log } from './log.ts';
 import { type ProxyHeader, ProxyProtocolError, readProxyHeader, withProxied } from './proxy-protocol.ts';
@@ -33,6 +34,8 @@ export interface ListenerOptions {
 }
 
 export interface ListenOptions extends ListenerOptions {
+  /** The door takes what comes with `receive`: where possible, transports have a reader. */
+  readonly receives?: boolean;
   /** Takes the connection over; must attach an error listener to the socket before it returns. */
   onConnection(transport: Transport): void;
 }
@@ -83,15 +86,14 @@ export class Listener {
   #refused = 0;
   #refusedLogged = 0;
   #refusalLoggedAt = Number.NEGATIVE_INFINITY;
-  #closed: Promise<void> | undefined;
+  #closed: Promise<unknown> | undefined;
+  #onAllGone: (() => void) | undefined;
 
   constructor(options: ListenOptions) {
     const { tls } = options;
     this.#options = options;
     this.#server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_IDLE_MS });
-    this.#server.maxConnections = options.connectionsMax;
     this.#server.on('connection', (socket) => this.#onAccept(socket));
-    this.#server.on('drop', () => this.#onRefuse('as many as allowed are open'));
     this.#tlsServer = tls && this.#createTlsServer(tls);
     this.#endReload = tls?.onReload((context) => this.#tlsServer?.setSecureContext(context)) ?? (() => {});
   }
@@ -133,7 +135,12 @@ export class Listener {
   stopAccepting(): void {
     if (this.#closed) return;
     this.#endReload();
-    this.#closed = new Promise((resolve) => this.#server.close(() => resolve()));
+    const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const allGone = new Promise<void>((resolve) => {
+      this.#onAllGone = resolve;
+    });
+    if (this.#sockets.size === 0) this.#onAllGone?.();
+    this.#closed = Promise.all([stopped, allGone]);
   }
 
   /**
@@ -184,12 +191,30 @@ export class Listener {
     this.#refusedLogged = this.#refused;
   }
 
-  #onAccept(socket: Socket): void {
+  #onAccept(accepted: Socket): void {
+    const { connectionsMax, proxyProtocolSources, receives } = this.#options;
+    if (this.#sockets.size >= connectionsMax) {
+      accepted.destroy();
+      this.#onRefuse('as many as allowed are open');
+      return;
+    }
+    const peer = peerOfSocket(accepted, this.#tlsServer !== undefined);
+    const isProxied = proxyProtocolSources?.includes(peer.remoteAddress) === true;
+    const reader = new ChunkReader();
+    const isPlain = receives === true && !isProxied && this.#tlsServer === undefined;
+    const socket = isPlain ? readingBy(reader, accepted) : undefined;
+    this.#add(socket ?? accepted);
+    if (socket !== undefined) this.#options.onConnection({ socket, peer, reader });
+    else if (isProxied) this.#readProxyHeader(accepted, peer);
+    else this.#onPeerKnown(accepted, peer);
+  }
+
+  #add(socket: Socket): void {
     this.#sockets.add(socket);
-    socket.once('close', () => this.#sockets.delete(socket));
-    const peer = peerOfSocket(socket, this.#tlsServer !== undefined);
-    if (this.#options.proxyProtocolSources?.includes(peer.remoteAddress)) this.#readProxyHeader(socket, peer);
-    else this.#onPeerKnown(socket, peer);
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      if (this.#sockets.size === 0) this.#onAllGone?.();
+    });
   }
 
   #readProxyHeader(socket: Socket, peer: PeerAddress): void {

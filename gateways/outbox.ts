@@ -86,15 +86,12 @@ let viewedOctets: Uint8Array = NO_BUFFER.octets;
 let viewed = NO_BUFFER.view;
 
 /**
- * A DataView on the whole of `octets`. Remembers the last one made: messages come and go in runs from one received
- * chunk, so readers of input announce their chunk here and `Outbox.write` finds the view of it.
+ * Says that pieces of `octets` will be written, of which `view` is a view from the first to the last. Messages come and go
+ * in runs from one received chunk, so whoever reads one announces it, and short pieces of it are written word by word.
  */
-export function viewOf(octets: Uint8Array): DataView {
-  if (octets !== viewedOctets) {
-    viewed = new DataView(octets.buffer, octets.byteOffset, octets.byteLength);
-    viewedOctets = octets;
-  }
-  return viewed;
+export function announce(octets: Uint8Array, view: DataView): void {
+  viewedOctets = octets;
+  viewed = view;
 }
 
 /** Copies `source[start, end)` to `at` in `target`, word by word: the cheapest way for a few dozen octets. */

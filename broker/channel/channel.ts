@@ -286,6 +286,7 @@ export class Channel implements port.Channel {
       fetched = queue.fetch(noAck);
     }
     const { queued, message } = fetched;
+    message.keep();
     const deliveryTag = ++this.#lastTag;
     if (!noAck) {
       queued.markUnacked(undefined, deliveryTag);
@@ -420,6 +421,7 @@ export class Channel implements port.Channel {
     queued.queue.ack(queued);
     const wasFull = !this.hasRoom;
     this.#release(queued);
+    queued.message.giveBack();
     const { consumer } = queued;
     if (consumer === undefined) return;
     if (wasFull) this.#creditAll(consumer);
@@ -451,12 +453,15 @@ export class Channel implements port.Channel {
     const wasFull = !this.hasRoom;
     for (const queued of messages) {
       this.#release(queued);
-      if (verdict === 'ack') queued.queue.ack(queued);
-      else queued.queue.discard(queued);
-      const { observers, name: vhost } = this.#vhost;
-      if (observers.active && verdict === 'ack') {
-        observers.notify({ type: 'acked', vhost, queue: queued.queue.name, message: queued.message });
+      if (verdict === 'discard') {
+        queued.queue.discard(queued);
+        continue;
       }
+      queued.queue.ack(queued);
+      const { observers, name: vhost } = this.#vhost;
+      const { message } = queued;
+      if (observers.active) observers.notify({ type: 'acked', vhost, queue: queued.queue.name, message });
+      message.giveBack();
     }
     this.#creditAfter(consumersOf(messages), wasFull);
   }
@@ -557,6 +562,7 @@ export class Channel implements port.Channel {
 
   #hand(events: ConsumerEvents, queue: Queue | undefined, message: Message, tag: number, redelivered: boolean): void {
     if (queue !== undefined && this.#vhost.observers.active) this.#notifyDelivered(queue, message, redelivered);
+    if (events.keepsNothing !== true) message.keep();
     try {
       events.onDeliver(message, tag, redelivered);
     } catch (error) {

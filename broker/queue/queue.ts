@@ -128,7 +128,7 @@ export class Queue {
 
   /**
    * Takes a message in and delivers it if somebody has credit. Answers `Outcome.refused` when the queue does not take it
-   * (reject-publish), `stored` when it is safe with the commit that the store is gathering, else `accepted`.
+   * (reject-publish), `stored` when it is safe with the commit being gathered, `passed` when never held, else `accepted`.
    */
   publish(message: Message): number {
     if (this.#mayReject && this.#wouldOverflow(message)) {
@@ -139,7 +139,7 @@ export class Queue {
       const consumer = this.#round.next();
       if (consumer !== undefined) {
         this.#dispatching = true;
-        let outcome: number = Outcome.accepted;
+        let outcome: number = consumer.noAck ? Outcome.passed : Outcome.accepted;
         if (consumer.noAck) consumer.channel.deliverSettled(consumer, message, false);
         else {
           const queued = this.#take(message);

@@ -96,6 +96,9 @@ export class Router {
       outcome = Outcome.accepted;
     }
     if (outcome === Outcome.unroutable) exchange.unroutableCount++;
+    if (outcome === Outcome.passed) delivered.giveBack();
+    // The first of them to let it go cannot know of the others.
+    else if (queues.length > 1) delivered.keep();
     return outcome;
   }
 

@@ -12,6 +12,7 @@
 import type { Duplex } from 'node:stream';
 import { InvariantError } from '../../broker/assert.ts';
 import type { Alarm, Broker, BrokerError, Connection } from '../../broker/port.ts';
+import { Chunk, type ChunkSink, receive } from '../chunk.ts';
 import { type PeerAddress, peerName, type Transport } from '../gateway.ts';
 import { Halt } from '../halt.ts';
 import { Outbox, type OutboxEvents } from '../outbox.ts';
@@ -57,8 +58,8 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
   readonly #handshake: Handshake;
   readonly #onEnded: () => void;
   #state: State = 'opening';
-  /** What has come of the protocol header. */
-  #opening: Buffer = Buffer.alloc(0);
+  /** What has come of the protocol header; undefined once it has been judged. */
+  #opening: Buffer | undefined = Buffer.alloc(0);
   #agreement: Agreement | undefined;
   #alarms: readonly Alarm[] = [];
   /** The store is behind with writing. */
@@ -84,7 +85,7 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
     this.#input = new FrameInput(socket, this.#frames);
     this.#handshake = new Handshake(this);
     this.#endWithin(options.handshakeTimeoutMs, 'no connection.open within the time limit');
-    socket.on('data', this.#onOpening);
+    receive(transport, this.#onData);
     socket.on('end', () => this.#onSocketEnd());
     socket.on('error', (error) => options.log.debug({ peer: this.name, err: error }, 'socket failed'));
     socket.on('close', () => this.#onSocketClose());
@@ -107,33 +108,31 @@ export class AmqpConnection implements FrameHost, HandshakeHost, OutboxEvents, H
 
   // ---- the opening and the handshake
 
-  /** Until the protocol header is there. */
-  readonly #onOpening = (chunk: Buffer): void => {
+  readonly #onData: ChunkSink = (chunk, start, end) => {
     this.receivedChunks += 1;
-    const octets = this.#opening.length === 0 ? chunk : Buffer.concat([this.#opening, chunk]);
+    if (this.#opening === undefined) this.#input.onData(chunk, start, end);
+    else this.#onOpening(Buffer.concat([this.#opening, chunk.octets.subarray(start, end)]));
+  };
+
+  /** What has come until the protocol header is there. */
+  #onOpening(octets: Buffer): void {
     const opening = judgeOpening(octets);
     if (opening === 'undecided') {
       this.#opening = octets;
       return;
     }
-    this.#socket.off('data', this.#onOpening);
-    this.#socket.on('data', this.#onData);
+    this.#opening = undefined;
     if (opening === 'amqp') {
       this.#state = 'handshake';
       this.#handshake.start();
-      if (octets.length > PROTOCOL_HEADER.length) this.#input.onData(octets, PROTOCOL_HEADER.length);
+      this.#input.onData(new Chunk(octets), PROTOCOL_HEADER.length, octets.length);
       return;
     }
     const fields = { peer: this.name, octets: octets.subarray(0, PROTOCOL_HEADER.length).toString('latin1') };
     this.options.log.warn(fields, openingAdvice(opening));
     this.outbox.write(PROTOCOL_HEADER);
     this.#finish();
-  };
-
-  readonly #onData = (chunk: Buffer): void => {
-    this.receivedChunks += 1;
-    this.#input.onData(chunk);
-  };
+  }
 
   onAgreed(agreement: Agreement): void {
     const { channelMax, frameMaxBytes, heartbeatSeconds } = agreement;

@@ -38,6 +38,7 @@ const EMPTY = new DataView(new ArrayBuffer(0));
 
 /** One consumer of an AMQP channel. */
 export class AmqpConsumer implements ConsumerEvents {
+  readonly keepsNothing = true;
   readonly #channel: AmqpChannel;
   readonly #outbox: Outbox;
   #tag = '';

@@ -11,7 +11,7 @@ import { AMQP_PROPERTIES, scanProperties } from '../../broker/encoding/propertie
 import { ProtocolError } from '../../broker/encoding/protocol-error.ts';
 import { Message } from '../../broker/message.ts';
 import type { Connection } from '../../broker/port.ts';
-import { viewOf } from '../outbox.ts';
+import type { Chunk } from '../chunk.ts';
 import { AddressCache } from './address-cache.ts';
 import { AmqpChannel, type ChannelHost } from './channel.ts';
 import {
@@ -92,9 +92,9 @@ export class Frames implements FrameHandler {
     this.#payloadBytesMax = frameBytesMax === 0 ? this.#bodyBytesMax : frameBytesMax;
   }
 
-  onFrame(octets: Buffer, at: number, end: number): number {
+  onFrame(chunk: Chunk, at: number, end: number): number {
     if (end - at < FRAME_HEAD_BYTES) return at;
-    const view = viewOf(octets);
+    const { octets, view } = chunk;
     const type = octets[at] as number;
     const number = view.getUint16(at + 1);
     const size = view.getUint32(at + 3);
@@ -111,6 +111,7 @@ export class Frames implements FrameHandler {
     this.#contentEnd = next;
     try {
       if (number === 0 || host.connection === undefined) {
+        chunk.keep();
         host.onOwnFrame(type, number, octets, start, next - 1);
         return next;
       }
@@ -121,9 +122,9 @@ export class Frames implements FrameHandler {
         return next;
       }
       let message: Message | undefined;
-      if (method === METHOD_BASIC_PUBLISH) message = this.#readPublish(channel, octets, view, start, next, end);
+      if (method === METHOD_BASIC_PUBLISH) message = this.#readPublish(channel, chunk, start, next, end);
       else if (type !== FRAME_METHOD) message = this.#readContent(channel, type, octets, view, start, next - 1);
-      else this.#onMethod(channel, method, octets, view, start, next - 1);
+      else this.#onMethod(channel, method, chunk, start, next - 1);
       if (message !== undefined) {
         method = METHOD_BASIC_PUBLISH;
         channel.broker.publish(message, this.#mandatory);
@@ -138,14 +139,8 @@ export class Frames implements FrameHandler {
    * basic.publish. Answers the message if all of it is there and of the common shape, otherwise undefined: the channel
    * then expects its header.
    */
-  #readPublish(
-    channel: AmqpChannel,
-    octets: Buffer,
-    view: DataView,
-    start: number,
-    next: number,
-    end: number,
-  ): Message | undefined {
+  #readPublish(channel: AmqpChannel, chunk: Chunk, start: number, next: number, end: number): Message | undefined {
+    const { octets, view } = chunk;
     if (channel.content.expects !== EXPECTS_METHOD) throw unexpectedMethod(channel.content);
     // Class, method and the ticket stand before; exchange and routing key fill the rest but for an octet of bits.
     const addressStart = start + 6;
@@ -196,6 +191,8 @@ export class Frames implements FrameHandler {
           bodyEnd,
           AMQP_PROPERTIES,
           traits,
+          undefined,
+          chunk.lend(bodyEnd - properties),
         );
       }
     }
@@ -264,7 +261,8 @@ export class Frames implements FrameHandler {
   }
 
   /** Any method but basic.publish, on an open channel. */
-  #onMethod(channel: AmqpChannel, method: number, octets: Buffer, view: DataView, start: number, end: number): void {
+  #onMethod(channel: AmqpChannel, method: number, chunk: Chunk, start: number, end: number): void {
+    const { octets, view } = chunk;
     const { content } = channel;
     if (end - start < 4) throw frameError(FRAME_METHOD, octets.subarray(start, end), 'unknown_frame');
     if (content.expects !== EXPECTS_METHOD) throw unexpectedMethod(content);
@@ -274,6 +272,8 @@ export class Frames implements FrameHandler {
       settle(channel, method, deliveryTag, octets[start + 12] as number);
       return;
     }
+    // Arguments may be windows on it.
+    chunk.keep();
     const name = methodName(method);
     if (name !== undefined && isControlMethod(name)) this.#control(channel, name, method, octets, start + 4, end);
     else if (name === 'channel.close') this.#onClose(channel);

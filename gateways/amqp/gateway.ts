@@ -32,6 +32,7 @@ export async function startAmqpGateway(broker: Broker, options: AmqpGatewayOptio
   const connections = new Set<AmqpConnection>();
   const listener = await listen({
     ...options,
+    receives: true,
     onConnection(transport) {
       const connection = new AmqpConnection(broker, transport, resolved, () => connections.delete(connection));
       connections.add(connection);

@@ -5,12 +5,13 @@
  * the rest follows as it comes; of any other frame, they are kept and completed from the next chunk. Neither copies an
  * octet more often because the peer sends in small pieces.
  *
- * Input can be halted for several reasons at once; while it is, what has been received is kept, the socket is not read,
- * and the order stays. It halts by itself when one turn of the event loop has gone to it for long enough: a publish to
- * thousands of queues, or control methods by the thousand, must not keep all other peers waiting.
+ * Messages stay in the chunk in which they came; nothing else of it is looked at once `onData` has returned.
  */
 import type { Duplex } from 'node:stream';
-import { Halt, TurnShare } from '../halt.ts';
+import { Chunk } from '../chunk.ts';
+import { Halt } from '../halt.ts';
+import { InputGate } from '../input-gate.ts';
+import { announce } from '../outbox.ts';
 import { FRAME_BODY, FRAME_HEAD_BYTES, FRAME_OVERHEAD_BYTES } from './constants.ts';
 import type { ContentAssembly } from './content.ts';
 
@@ -23,7 +24,7 @@ export interface FrameHandler {
    * Handles the frame at `at`, and maybe those after it; answers the offset after what was handled, or `at` when the
    * frame is not complete before `end`. A frame too large or without its end octet is a fault, reported by nobody else.
    */
-  onFrame(octets: Buffer, at: number, end: number): number;
+  onFrame(chunk: Chunk, at: number, end: number): number;
   /** A body frame of `size` octets has begun. Answers where its octets go; undefined: nowhere. */
   onBodyBegin(channel: number, size: number): ContentAssembly | undefined;
   /** It has ended, with `endOctet`, which should be 0xCE. */
@@ -31,14 +32,8 @@ export interface FrameHandler {
 }
 
 export class FrameInput {
-  readonly #socket: Duplex;
+  readonly #gate: InputGate;
   readonly #handler: FrameHandler;
-  #halts = 0;
-  #paused = false;
-  #discarding = false;
-  /** Chunks received while halted; of the first, the octets from `#keptStart` on. */
-  readonly #kept: Buffer[] = [];
-  #keptStart = 0;
   /** A frame that is not a body, as far as it has come. */
   #partial: Buffer | undefined;
   #partialEnd = 0;
@@ -48,99 +43,69 @@ export class FrameInput {
   #bodySize = 0;
   #bodyContent: ContentAssembly | undefined;
   #bodyMissing = 0;
-  readonly #share = new TurnShare();
 
   constructor(socket: Duplex, handler: FrameHandler) {
-    this.#socket = socket;
+    this.#gate = new InputGate(socket, (chunk, start, end) => this.onData(chunk, start, end));
     this.#handler = handler;
   }
 
   /** For any of these reasons. */
   isHalted(reasons: number): boolean {
-    return (this.#halts & reasons) !== 0;
+    return (this.#gate.halts & reasons) !== 0;
   }
 
-  /** Takes what has been received; `chunk` stays in use for as long as messages lie in it. */
-  onData(chunk: Buffer, start = 0): void {
-    if (this.#discarding) return;
-    if (this.#halts !== 0) {
-      this.#kept.push(chunk);
-      this.#pause();
+  /** Takes what has been received: `chunk.octets[start, end)`. */
+  onData(chunk: Chunk, start: number, end: number): void {
+    const gate = this.#gate;
+    if (!gate.admits(chunk, start, end)) {
+      if (!gate.discarding) gate.pause();
       return;
     }
-    const end = chunk.length;
+    announce(chunk.octets, chunk.view);
     let at = start;
-    while ((this.#body || this.#partial !== undefined) && at < end) at = this.#complete(chunk, at);
-    while (at < end && !this.#discarding) {
-      if (this.#share.isUsedUp()) this.#yield();
-      if (this.#halts !== 0) {
-        this.#kept.unshift(chunk);
-        this.#keptStart = at;
+    while ((this.#body || this.#partial !== undefined) && at < end) at = this.#complete(chunk.octets, at, end);
+    while (at < end && !gate.discarding) {
+      gate.countFrame();
+      if (gate.halts !== 0) {
+        gate.putBack(chunk, at, end);
         return;
       }
       const next = this.#handler.onFrame(chunk, at, end);
       if (next === at) {
-        this.#cutOff(chunk, at, end);
+        this.#cutOff(chunk.octets, at, end);
         return;
       }
       at = next;
     }
   }
 
-  /** Leaves the rest for the next turn. */
-  #yield(): void {
-    this.#halts |= Halt.turn;
-    setImmediate(() => this.resume(Halt.turn));
-  }
-
   /** No further frame is handled until `resume` has been called for every reason given. */
   halt(reason: number): void {
-    this.#halts |= reason;
-    if (reason !== Halt.control) this.#pause();
+    this.#gate.halts |= reason;
+    if (reason !== Halt.control) this.#gate.pause();
   }
 
   /** Goes on with what was kept, and reads again, unless another reason remains. */
   resume(reason: number): void {
-    if ((this.#halts & reason) === 0) return;
-    this.#halts &= ~reason;
-    while (this.#halts === 0) {
-      const chunk = this.#kept.shift();
-      if (chunk === undefined) break;
-      const start = this.#keptStart;
-      this.#keptStart = 0;
-      this.onData(chunk, start);
-    }
-    if (this.#halts === 0 && this.#paused) {
-      this.#paused = false;
-      this.#socket.resume();
-    }
+    this.#gate.resume(reason);
   }
 
   /** From now on everything received is dropped; it is still read, so that the end of the socket is noticed. */
   discard(): void {
-    this.#discarding = true;
-    this.#kept.length = 0;
     this.#partial = undefined;
     this.#body = false;
     this.#bodyContent = undefined;
-    this.#halts = 0;
-    this.#socket.resume();
-  }
-
-  #pause(): void {
-    if (this.#paused) return;
-    this.#paused = true;
-    this.#socket.pause();
+    this.#gate.discard();
   }
 
   /** The chunk ends inside the frame at `at`, of which the head, if it is there, has been checked. */
-  #cutOff(chunk: Buffer, at: number, end: number): void {
-    if (end - at >= FRAME_HEAD_BYTES && chunk[at] === FRAME_BODY) {
-      this.#complete(chunk, this.#beginBody(chunk, at));
+  #cutOff(octets: Buffer, at: number, end: number): void {
+    if (end - at >= FRAME_HEAD_BYTES && octets[at] === FRAME_BODY) {
+      this.#complete(octets, this.#beginBody(octets, at), end);
       return;
     }
     this.#partial = Buffer.allocUnsafe(Math.max(PARTIAL_BUFFER_BYTES, end - at));
-    this.#partialEnd = chunk.copy(this.#partial, 0, at, end);
+    this.#partialEnd = octets.copy(this.#partial, 0, at, end);
   }
 
   #beginBody(octets: Buffer, at: number): number {
@@ -153,55 +118,55 @@ export class FrameInput {
   }
 
   /** Takes from the chunk what the frame begun earlier still needs; answers the offset after it. */
-  #complete(chunk: Buffer, start: number): number {
-    return this.#body ? this.#completeBody(chunk, start) : this.#completePartial(chunk, start);
+  #complete(octets: Buffer, start: number, end: number): number {
+    return this.#body ? this.#completeBody(octets, start, end) : this.#completePartial(octets, start, end);
   }
 
-  #completeBody(chunk: Buffer, start: number): number {
-    const count = Math.min(this.#bodyMissing, chunk.length - start);
-    if (count > 0) this.#bodyContent?.append(chunk, start, start + count);
+  #completeBody(octets: Buffer, start: number, end: number): number {
+    const count = Math.min(this.#bodyMissing, end - start);
+    if (count > 0) this.#bodyContent?.append(octets, start, start + count);
     this.#bodyMissing -= count;
     const at = start + count;
-    const endOctet = chunk[at];
-    if (this.#bodyMissing > 0 || endOctet === undefined) return at;
+    if (this.#bodyMissing > 0 || at === end) return at;
+    const endOctet = octets[at] as number;
     this.#body = false;
     this.#bodyContent = undefined;
     this.#handler.onBodyEnd(this.#bodyChannel, this.#bodySize, endOctet);
     return at + 1;
   }
 
-  #completePartial(chunk: Buffer, start: number): number {
+  #completePartial(octets: Buffer, start: number, end: number): number {
     let at = start;
     if (this.#partialEnd < FRAME_HEAD_BYTES) {
-      at = this.#fillPartial(chunk, at, FRAME_HEAD_BYTES);
+      at = this.#fillPartial(octets, at, end, FRAME_HEAD_BYTES);
       const head = this.#partial;
       if (head === undefined || this.#partialEnd < FRAME_HEAD_BYTES) return at;
       // Only to have the size checked: no frame is complete without its end octet.
-      this.#handler.onFrame(head, 0, FRAME_HEAD_BYTES);
-      if (head[0] === FRAME_BODY && !this.#discarding) {
+      this.#handler.onFrame(new Chunk(head), 0, FRAME_HEAD_BYTES);
+      if (head[0] === FRAME_BODY && !this.#gate.discarding) {
         this.#partial = undefined;
         this.#beginBody(head, 0);
         return at;
       }
     }
-    return this.#fillRest(chunk, at);
+    return this.#fillRest(octets, at, end);
   }
 
-  #fillRest(chunk: Buffer, start: number): number {
+  #fillRest(octets: Buffer, start: number, end: number): number {
     const begun = this.#partial;
-    if (begun === undefined) return chunk.length;
+    if (begun === undefined) return end;
     const total = begun.readUInt32BE(3) + FRAME_OVERHEAD_BYTES;
-    const at = this.#fillPartial(chunk, start, total);
+    const at = this.#fillPartial(octets, start, end, total);
     const frame = this.#partial;
     if (frame === undefined || this.#partialEnd < total) return at;
     this.#partial = undefined;
-    this.#handler.onFrame(frame, 0, total);
+    this.#handler.onFrame(new Chunk(frame), 0, total);
     return at;
   }
 
   /** Copies from the chunk until the partial frame has `wanted` octets or the chunk ends. */
-  #fillPartial(chunk: Buffer, start: number, wanted: number): number {
-    const count = Math.min(wanted - this.#partialEnd, chunk.length - start);
+  #fillPartial(octets: Buffer, start: number, end: number, wanted: number): number {
+    const count = Math.min(wanted - this.#partialEnd, end - start);
     let partial = this.#partial;
     if (partial === undefined || count <= 0) return start;
     if (this.#partialEnd + count > partial.length) {
@@ -210,7 +175,7 @@ export class FrameInput {
       partial = larger;
       this.#partial = larger;
     }
-    chunk.copy(partial, this.#partialEnd, start, start + count);
+    octets.copy(partial, this.#partialEnd, start, start + count);
     this.#partialEnd += count;
     return start + count;
   }

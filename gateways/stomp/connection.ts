@@ -12,6 +12,7 @@ import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { InvariantError } from '../../broker/assert.ts';
 import type { Alarm, Broker, BrokerError, Connection } from '../../broker/port.ts';
+import { type Chunk, receive } from '../chunk.ts';
 import { type PeerAddress, peerName, type Transport } from '../gateway.ts';
 import { Halt } from '../halt.ts';
 import { Outbox, type OutboxEvents } from '../outbox.ts';
@@ -93,9 +94,9 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
     this.#endWithin(options.handshakeTimeoutMs, 'not connected within the time limit');
     // Whoever pipes frames into a program like nc ends his side at once, and wants to read the answers.
     socket.allowHalfOpen = true;
-    socket.on('data', (chunk: Buffer) => {
+    receive(transport, (chunk, start, end) => {
       this.receivedChunks += 1;
-      this.#input.onData(chunk);
+      this.#input.onData(chunk, start, end);
     });
     socket.on('end', () => this.#onSocketEnd());
     socket.on('error', (error) => options.log.debug({ peer: this.#name, err: error }, 'socket failed'));
@@ -114,12 +115,14 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
 
   // ---- frames
 
-  onFrame(octets: Buffer, at: number, end: number): number {
+  onFrame(chunk: Chunk, at: number, end: number): number {
+    const { octets } = chunk;
     const head = HEAD;
     let receipt: string | undefined;
     // Where a frame that is none would end nobody knows; it is the last one.
     let next = end;
     try {
+      head.chunk = chunk;
       if (!head.read(octets, at, end, this.#version)) {
         this.isAllowed(end - at);
         return at;

@@ -9,6 +9,7 @@
  * Carriage returns before a line feed are taken off in every version: 1.2 asks for it, and people type frames of every
  * version into terminals. Where the body ends is not said here: only SEND believes its content-length.
  */
+import type { Chunk } from '../chunk.ts';
 import { checkEscape, unescapeOctets, type Version } from './escapes.ts';
 import { HEADER_IDS, type HeaderId, identify } from './header-names.ts';
 import { BACKSLASH, COLON, CR, decodeText, LF, NUL, SPACE } from './octets.ts';
@@ -61,6 +62,8 @@ export const HEADER_BYTES_MAX = 64 * 1024;
  */
 export class FrameHead {
   octets: Uint8Array = new Uint8Array(0);
+  /** What `octets` are of; set by whoever has them lent to messages. */
+  chunk: Chunk | undefined;
   command = 0;
   version: Version = 0;
   /** Headers, in their order; of each: the number of its name, where name, colon and end of value are. */

@@ -35,6 +35,7 @@ export async function startStompGateway(broker: Broker, options: StompGatewayOpt
   const connections = new Set<StompConnection>();
   const listener = await listen({
     ...options,
+    receives: true,
     onConnection(transport) {
       const connection = new StompConnection(broker, transport, resolved, () => connections.delete(connection));
       connections.add(connection);

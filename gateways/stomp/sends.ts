@@ -100,7 +100,19 @@ export function readMessage(head: FrameHead, bodyEnd: number, address: Address, 
   }
   const { exchange, routingKey } = address;
   const codec = STOMP_PROPERTIES;
-  return new Message(exchange, routingKey, octets, blockStart, blockEnd, bodyStart, bodyEnd, codec, traits);
+  return new Message(
+    exchange,
+    routingKey,
+    octets,
+    blockStart,
+    blockEnd,
+    bodyStart,
+    bodyEnd,
+    codec,
+    traits,
+    undefined,
+    head.chunk?.lend(bodyEnd - blockStart),
+  );
 }
 
 const TRANSLATED_IDS = [...ROLES.keys()].filter((id) => ROLES[id] === TRANSLATED);

@@ -52,6 +52,7 @@ interface Middle {
 }
 
 export class Subscription implements ConsumerEvents {
+  readonly keepsNothing = true;
   /** The id, or for a subscription without one its destination. */
   readonly id: string;
   readonly mode: AckMode;

@@ -2,6 +2,7 @@ import { PassThrough } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { type FrameHandler, FrameInput } from '../../../gateways/amqp/input.ts';
+import { Chunk } from '../../../gateways/chunk.ts';
 import { Halt } from '../../../gateways/halt.ts';
 import { eventually } from '../../support/eventually.ts';
 import { frame } from '../../support/raw-frames.ts';
@@ -13,11 +14,15 @@ function frames(first: number, count: number): Buffer {
 
 const numbers = (first: number, count: number): number[] => Array.from({ length: count }, (_, index) => first + index);
 
+function take(input: FrameInput, octets: Buffer): void {
+  input.onData(new Chunk(octets), 0, octets.length);
+}
+
 /** An input whose frames take so long each, and the numbers of those handled. */
 function scene(frameMs: number) {
   const handled: number[] = [];
   const handler: FrameHandler = {
-    onFrame(octets, at) {
+    onFrame({ octets }, at) {
       const endMs = performance.now() + frameMs;
       while (performance.now() < endMs);
       handled.push(octets.readUInt16BE(at + 1));
@@ -33,10 +38,10 @@ function scene(frameMs: number) {
 describe('the input of one peer', () => {
   it('leaves the rest for later turns when frames take long, and keeps the order', async () => {
     const { socket, input, handled } = scene(0.5);
-    input.onData(frames(0, 100));
+    take(input, frames(0, 100));
     expect(handled.length).toBeLessThan(100);
     const first = handled.length;
-    input.onData(frames(100, 100));
+    take(input, frames(100, 100));
     expect(handled.length).toBe(first);
     expect(socket.isPaused()).toBe(true);
     await turn();
@@ -51,7 +56,7 @@ describe('the input of one peer', () => {
 
   it('is not resumed by its turn when there is another reason to halt', async () => {
     const { input, handled } = scene(0.5);
-    input.onData(frames(0, 100));
+    take(input, frames(0, 100));
     input.halt(Halt.publish);
     const { length } = handled;
     await turn();
@@ -63,7 +68,7 @@ describe('the input of one peer', () => {
 
   it('goes nowhere once it is discarded between two turns', async () => {
     const { input, handled } = scene(0.5);
-    input.onData(frames(0, 100));
+    take(input, frames(0, 100));
     const { length } = handled;
     input.discard();
     await turn();
