@@ -4,7 +4,7 @@ import { answerLine } from './bot.ts';
 import { commandItems, commandTitle, serveCommand } from './commands.ts';
 import { type Element, element } from './element.ts';
 import type { DomainServices } from './exchange-domain.ts';
-import type { Jid } from './jid.ts';
+import { bareText, type Jid } from './jid.ts';
 import { COMMANDS, DATA_FORM, PUBSUB, PUBSUB_OWNER } from './namespaces.ts';
 import { findNode, PUBSUB_FEATURES, servePubsub } from './pubsub.ts';
 import { infoNode, infoReply, itemsNode, itemsReply, serveInfo } from './server-info.ts';
@@ -40,7 +40,7 @@ export class ExchangeServices implements DomainServices {
   async onIq(iq: Element, to: Jid, from: Jid): Promise<Element | undefined> {
     const reply = serveInfo(iq, this.#version);
     if (reply !== undefined) return reply;
-    if (to.local !== '') return this.#onExchangeIq(iq, to);
+    if (to.local !== '') return this.#onExchangeIq(iq, to, from);
     const [payload] = iq.elements;
     if (payload?.is('command', COMMANDS) && iq.attributes.type === 'set') {
       return serveCommand(iq, payload, from, this.#context);
@@ -48,11 +48,17 @@ export class ExchangeServices implements DomainServices {
     if (payload?.is('pubsub', PUBSUB) || payload?.is('pubsub', PUBSUB_OWNER))
       return servePubsub(iq, payload, from, this.#context);
     const [info, items] = [infoNode(iq), itemsNode(iq)];
-    if (info !== undefined) return this.#info(iq, info);
-    return items === undefined ? undefined : this.#items(iq, items);
+    if (info !== undefined) return this.#info(iq, info, from);
+    return items === undefined ? undefined : this.#items(iq, items, from);
   }
 
-  async #info(iq: Element, node: string): Promise<Element> {
+  /** Whoever may not enter the virtual host may not look at what is in it. Rejects with BrokerError. */
+  #requireEntry(from: Jid): Promise<void> {
+    const { inboxes, directory } = this.#context;
+    return inboxes.get(directory, bareText(from)).act(async () => {});
+  }
+
+  async #info(iq: Element, node: string, from: Jid): Promise<Element> {
     if (node === '') return infoReply(iq, IDENTITIES, [COMMANDS, PUBSUB, ...PUBSUB_FEATURES]);
     if (node === COMMANDS) return infoReply(iq, [{ category: 'automation', type: 'command-list' }], [COMMANDS]);
     const title = commandTitle(node);
@@ -60,6 +66,7 @@ export class ExchangeServices implements DomainServices {
       const identity = { category: 'automation', type: 'command-node', name: title };
       return infoReply(iq, [identity], [COMMANDS, DATA_FORM]);
     }
+    await this.#requireEntry(from);
     return this.#nodeInfo(iq, node);
   }
 
@@ -84,9 +91,10 @@ export class ExchangeServices implements DomainServices {
     );
   }
 
-  #items(iq: Element, node: string): Element {
+  async #items(iq: Element, node: string, from: Jid): Promise<Element> {
     const { directory, domain } = this.#context;
     if (node === COMMANDS) return itemsReply(iq, commandItems(domain));
+    await this.#requireEntry(from);
     if (node !== '') {
       const isNode = findNode(node, (name) => directory.has(name)) !== undefined;
       if (isNode || commandTitle(node) !== undefined) return itemsReply(iq, []);
@@ -100,9 +108,10 @@ export class ExchangeServices implements DomainServices {
     ]);
   }
 
-  async #onExchangeIq(iq: Element, to: Jid): Promise<Element | undefined> {
+  async #onExchangeIq(iq: Element, to: Jid, from: Jid): Promise<Element | undefined> {
     const [info, items] = [infoNode(iq), itemsNode(iq)];
     if (info === undefined && items === undefined) return undefined;
+    await this.#requireEntry(from);
     const { exchange } = exchangeOf(to, this.#context.directory);
     if (items !== undefined) return itemsReply(iq, []);
     const identities = [

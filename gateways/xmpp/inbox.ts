@@ -19,12 +19,15 @@ import {
 } from '../../broker/port.ts';
 import type { Log } from '../log.ts';
 import type { Directory } from './directory.ts';
+import { element } from './element.ts';
 import { tryParseJid } from './jid.ts';
+import { PUBSUB_ERRORS } from './namespaces.ts';
 import { Pace } from './pace.ts';
 import { Publisher } from './publisher.ts';
 import { Resources } from './resources.ts';
+import { StanzaError } from './stanza-error.ts';
 import type { Settlement } from './stanza-router.ts';
-import { argumentsOf, isSame, type Subscription } from './subscriptions.ts';
+import { argumentsOf, isSame, SUBSCRIPTIONS_MAX, type Subscription } from './subscriptions.ts';
 
 /** What may become of a delivery. */
 export interface DeliverySettlement extends Settlement {
@@ -189,6 +192,11 @@ export class Inbox implements ConsumerEvents {
   }
 
   async #follow(wanted: Subscription): Promise<void> {
+    const bindings = this.#host.directory.bindingsTo(this.queue);
+    if (bindings.length >= SUBSCRIPTIONS_MAX && !bindings.some((one) => isSame(one, wanted))) {
+      const detail = element('too-many-subscriptions', PUBSUB_ERRORS);
+      throw new StanzaError('policy-violation', `more than ${SUBSCRIPTIONS_MAX} subscriptions`, detail);
+    }
     const channel = await this.#open();
     const isNew = await this.#declare(channel);
     try {

@@ -15,6 +15,11 @@ import { type Jid, tryParseJid } from './jid.ts';
 const ADDRESS_ARGUMENT = 'x-jid';
 const NODE_ARGUMENT = 'x-pubsub-node';
 
+/** Subscriptions that one inbox may have. */
+export const SUBSCRIPTIONS_MAX = 5000;
+/** Nodes for which one message comes to the same person, of those that it belongs to; else he could have it multiplied. */
+export const NODES_OF_MESSAGE_MAX = 16;
+
 /** One subscription of somebody. */
 export interface Subscription {
   readonly exchange: string;
@@ -51,7 +56,7 @@ export function isSame(
 
 /** For whom a delivery is. */
 export interface Audience {
-  /** Nodes to which it belongs. */
+  /** Nodes to which it belongs, `NODES_OF_MESSAGE_MAX` at most. */
   readonly nodes: readonly string[];
   /** It is for a contact, too, or for nobody in particular. */
   readonly isChat: boolean;
@@ -73,7 +78,7 @@ export function audienceOf(
   const fitting = candidates.filter(({ source, bindingKey }) => routes(typeOf(source), bindingKey, routingKey));
   const chosen = fitting.length > 0 ? fitting : candidates;
   const nodes = new Set(chosen.flatMap((one) => nodeOf(one) ?? []));
-  return { nodes: [...nodes], isChat: chosen.some((one) => nodeOf(one) === undefined) };
+  return { nodes: [...nodes].slice(0, NODES_OF_MESSAGE_MAX), isChat: chosen.some((one) => nodeOf(one) === undefined) };
 }
 
 /** Would an exchange of that type route this key to that binding, which has no arguments to match with? */

@@ -5,6 +5,7 @@
 import type { Duplex } from 'node:stream';
 import { type Attributes, type Element, element, serialise } from './element.ts';
 import { FRAMING } from './namespaces.ts';
+import { StreamError } from './stream-error.ts';
 import { StreamParser } from './stream-parser.ts';
 import { CLOSE_TIMEOUT_MS } from './tcp-wire.ts';
 import type { Wire, WireEvents } from './wire.ts';
@@ -27,7 +28,13 @@ export class WebSocketWire implements Wire {
     this.#events = events;
     this.#parser = new StreamParser(
       { stanzaBytesMax },
-      { onStreamOpen() {}, onStreamClose() {}, onElement: (element) => this.#onElement(element) },
+      {
+        onStreamOpen() {},
+        onElement: (element) => this.#onElement(element),
+        onStreamClose() {
+          throw new StreamError('not-well-formed', 'the end of what was not open');
+        },
+      },
     );
     // Messages are elements of one stream that never ends.
     this.#parser.write('<messages>');

@@ -332,3 +332,23 @@ it('opens without its virtual host, and serves it when it is there; also when it
     await link.until('<presence type="unsubscribe" from="amq.topic@broker.example" to="romeo@montague.net"/>');
   }
 });
+
+it.each([
+  ['no XML', '<message></presence>', 'not-well-formed'],
+  ['a comment', '<!-- -->', 'restricted-xml'],
+  ['a DOCTYPE', '<!DOCTYPE x>', 'restricted-xml'],
+  ['entities of its own', "<message to='logs@broker.example'><body>&lol;</body></message>", 'restricted-xml'],
+  ['elements in elements', '<a>'.repeat(100), 'policy-violation'],
+  ['a stanza that never ends', `<message><body>${'x'.repeat(1_100_000)}`, 'policy-violation'],
+])('a server that says %s is told so and left, and nothing is lost', async (_what, text, condition) => {
+  const link = await linked();
+  await follow(link);
+  await publish('one');
+  await link.until('<body>one<');
+  link.say(text);
+  expect(await link.ended()).toMatch(new RegExp(`<stream:error><${condition} .*</stream:error></stream:stream>$`));
+  await eventually(async () => expect(await counts()).toEqual([1, 0]));
+  const again = await linked(1);
+  again.say("<presence from='romeo@montague.net/desk' to='logs@broker.example'/>");
+  await again.until('<body>one<');
+});

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createMessage } from '../../../broker/message.ts';
 import type { Element } from '../../../gateways/xmpp/element.ts';
 import { parseElement } from '../../../gateways/xmpp/stream-parser.ts';
+import { audienceOf, NODES_OF_MESSAGE_MAX, SUBSCRIPTIONS_MAX } from '../../../gateways/xmpp/subscriptions.ts';
 import { eventually } from '../../support/eventually.ts';
 import { type RawClient, useXmpp } from './scene.ts';
 
@@ -206,6 +207,22 @@ describe('a subscription', () => {
   });
 });
 
+it('subscriptions are no more than one inbox may have', { timeout: 20_000 }, async () => {
+  await subscribe('logs');
+  for (let index = 1; index < SUBSCRIPTIONS_MAX; index += 1) {
+    const ends = { source: 'logs', destination: 'guest@localhost', destinationKind: 'queue' } as const;
+    await scene.channel.bind({ ...ends, bindingKey: `k${index}` });
+  }
+  const refused = await subscribe('logs/one more');
+  expect(refused).toContain('<policy-violation ');
+  expect(refused).toContain('<too-many-subscriptions ');
+  expect(await subscribe('logs')).toContain('subscription="subscribed"');
+  raw.say("<presence type='subscribe' to='logs@broker.localhost/more'/>");
+  await raw.until(/<presence type="error"[^>]*>.*<policy-violation /);
+  await scene.channel.deleteQueue('guest@localhost');
+  await raw.settled();
+});
+
 describe('an item', () => {
   it('that is no XML is <amqp> with all of the message, which can be published as it is', async () => {
     await subscribe('logs/k');
@@ -274,6 +291,17 @@ describe('an item', () => {
     scene.publish('logs', 'd.b', 'three');
     expect((await nextMessage()).attributes.from).toBe('logs@broker.localhost/d.b');
     expect(await rest()).not.toContain('<message');
+  });
+
+  it('does not come for more nodes than is bearable', () => {
+    const bindings = Array.from({ length: NODES_OF_MESSAGE_MAX + 1 }, (_, index) => ({
+      source: 'logs',
+      destination: 'guest@localhost',
+      destinationKind: 'queue' as const,
+      bindingKey: '#',
+      arguments: { 'x-jid': 'broker.localhost', 'x-pubsub-node': `logs/${index}` },
+    }));
+    expect(audienceOf(bindings, () => 'topic', 'logs', 'k').nodes).toHaveLength(NODES_OF_MESSAGE_MAX);
   });
 
   it('of a fanout exchange comes for each of its nodes, whatever the key; of one in between, too', async () => {

@@ -125,6 +125,23 @@ describe('disco', () => {
     );
   });
 
+  it('shows nothing of a virtual host to somebody who may not enter it', async () => {
+    const { administration } = scene.broker;
+    await administration.putUser({ name: 'outsider', password: 'secret' });
+    const outsider = await scene.login('desk', 'outsider');
+    const [info, items] = ['info', 'items'].map((what) => `http://jabber.org/protocol/disco#${what}`);
+    for (const [to, query] of [
+      ['broker.localhost', `<query xmlns='${items}'/>`],
+      ['broker.localhost', `<query xmlns='${items}' node='amq.topic'/>`],
+      ['broker.localhost', `<query xmlns='${info}' node='amq.topic'/>`],
+      ['amq.topic@broker.localhost', `<query xmlns='${info}'/>`],
+    ]) {
+      outsider.say(`<iq type='get' id='o' to='${to}'>${query}</iq>`);
+      expect(await outsider.until('</iq>')).toMatch(/type="error".*<not-allowed /);
+    }
+    await administration.deleteUser('outsider');
+  });
+
   it('leads from the users to the exchanges', async () => {
     expect(await ask("<query xmlns='http://jabber.org/protocol/disco#items'/>", 'localhost')).toContain(
       '<item jid="broker.localhost"',
