@@ -1,7 +1,8 @@
 /** The AMQP 0-9-1 door: TCP or TLS through a listener, or any other stream of octets, such as a WebSocket. */
 import type { Broker } from '../../broker/port.ts';
-import type { Gateway, GatewayAddress, Transport } from '../gateway.ts';
-import { type Listener, type ListenerOptions, listen } from '../listener.ts';
+import type { Gateway, Transport } from '../gateway.ts';
+import type { ListenerOptions } from '../listener.ts';
+import { startSocketGateway } from '../socket-gateway.ts';
 import type { WebSocketDoor } from '../websocket.ts';
 import { AmqpConnection } from './connection.ts';
 import { type AmqpOptions, resolveOptions } from './options.ts';
@@ -29,37 +30,9 @@ export function amqpWebSocketDoor(broker: Broker, options: AmqpOptions = {}): We
 /** Starts a door on one port: TLS if `options.tls` is given, plain otherwise. Rejects with ListenError. */
 export async function startAmqpGateway(broker: Broker, options: AmqpGatewayOptions): Promise<Gateway> {
   const resolved = resolveOptions(options);
-  const connections = new Set<AmqpConnection>();
-  const listener = await listen({
-    ...options,
-    receives: true,
-    onConnection(transport) {
-      const connection = new AmqpConnection(broker, transport, resolved, () => connections.delete(connection));
-      connections.add(connection);
-    },
-  });
-  return new AmqpGateway(listener, options.tls === undefined ? 'amqp' : 'amqps', connections);
-}
-
-class AmqpGateway implements Gateway {
-  readonly name = 'amqp';
-  readonly addresses: readonly GatewayAddress[];
-  readonly #listener: Listener;
-  readonly #connections: ReadonlySet<AmqpConnection>;
-
-  constructor(listener: Listener, label: string, connections: ReadonlySet<AmqpConnection>) {
-    this.#listener = listener;
-    this.#connections = connections;
-    this.addresses = [{ label, ...listener.address }];
-  }
-
-  stopAccepting(): void {
-    this.#listener.stopAccepting();
-  }
-
-  async close(): Promise<void> {
-    this.stopAccepting();
-    for (const connection of this.#connections) connection.shutDown();
-    await this.#listener.close();
-  }
+  return startSocketGateway(
+    'amqp',
+    options,
+    (transport, onEnded) => new AmqpConnection(broker, transport, resolved, onEnded),
+  );
 }

@@ -1,7 +1,8 @@
 /** The STOMP door: TCP or TLS through a listener, or a WebSocket. */
 import type { Broker } from '../../broker/port.ts';
-import type { Gateway, GatewayAddress, Transport } from '../gateway.ts';
-import { type Listener, type ListenerOptions, listen } from '../listener.ts';
+import type { Gateway, Transport } from '../gateway.ts';
+import type { ListenerOptions } from '../listener.ts';
+import { startSocketGateway } from '../socket-gateway.ts';
 import type { WebSocketDoor } from '../websocket.ts';
 import { StompConnection } from './connection.ts';
 import { resolveOptions, type StompOptions } from './options.ts';
@@ -32,37 +33,9 @@ export function stompWebSocketDoor(broker: Broker, options: StompOptions = {}): 
 /** Starts a door on one port: TLS if `options.tls` is given, plain otherwise. Rejects with ListenError. */
 export async function startStompGateway(broker: Broker, options: StompGatewayOptions): Promise<Gateway> {
   const resolved = resolveOptions(options);
-  const connections = new Set<StompConnection>();
-  const listener = await listen({
-    ...options,
-    receives: true,
-    onConnection(transport) {
-      const connection = new StompConnection(broker, transport, resolved, () => connections.delete(connection));
-      connections.add(connection);
-    },
-  });
-  return new StompGateway(listener, options.tls === undefined ? 'stomp' : 'stomps', connections);
-}
-
-class StompGateway implements Gateway {
-  readonly name = 'stomp';
-  readonly addresses: readonly GatewayAddress[];
-  readonly #listener: Listener;
-  readonly #connections: ReadonlySet<StompConnection>;
-
-  constructor(listener: Listener, label: string, connections: ReadonlySet<StompConnection>) {
-    this.#listener = listener;
-    this.#connections = connections;
-    this.addresses = [{ label, ...listener.address }];
-  }
-
-  stopAccepting(): void {
-    this.#listener.stopAccepting();
-  }
-
-  async close(): Promise<void> {
-    this.stopAccepting();
-    for (const connection of this.#connections) connection.shutDown();
-    await this.#listener.close();
-  }
+  return startSocketGateway(
+    'stomp',
+    options,
+    (transport, onEnded) => new StompConnection(broker, transport, resolved, onEnded),
+  );
 }
