@@ -31,6 +31,20 @@ export class TcpWire implements Wire {
   #gone = false;
   #timer: NodeJS.Timeout | undefined;
 
+  readonly #listeners = {
+    data: (chunk: Buffer) => this.#onData(chunk),
+    // A peer that ends its socket without ending its stream has lost it.
+    end: () => {
+      this.flush();
+      this.#socket.end();
+    },
+    close: () => {
+      this.#gone = true;
+      clearTimeout(this.#timer);
+      this.#events.onGone();
+    },
+  };
+
   /** Takes the socket over. */
   constructor(options: TcpWireOptions, events: WireEvents) {
     this.#options = options;
@@ -73,7 +87,8 @@ export class TcpWire implements Wire {
   replaceSocket(wrap: (socket: Duplex) => Duplex): void {
     this.flush();
     const plain = this.#socket;
-    plain.removeAllListeners('data').removeAllListeners('end').removeAllListeners('close');
+    // Ours only: whoever accepted it waits for its end, too.
+    for (const [event, listener] of Object.entries(this.#listeners)) plain.off(event, listener);
     this.restart();
     this.#socket = wrap(plain);
     this.#listen();
@@ -133,18 +148,8 @@ export class TcpWire implements Wire {
   }
 
   #listen(): void {
-    this.#socket.on('data', (chunk: Buffer) => this.#onData(chunk));
+    for (const [event, listener] of Object.entries(this.#listeners)) this.#socket.on(event, listener);
     this.#socket.on('error', () => {});
-    // A peer that ends its socket without ending its stream has lost it.
-    this.#socket.on('end', () => {
-      this.flush();
-      this.#socket.end();
-    });
-    this.#socket.on('close', () => {
-      this.#gone = true;
-      clearTimeout(this.#timer);
-      this.#events.onGone();
-    });
   }
 
   #onData(chunk: Buffer): void {
