@@ -164,6 +164,8 @@ describe.each(['tcp', 'tls', 'websocket'] as const)('@xmpp/client over %s', (way
       channel.publish(exchange, '', Buffer.from(`n${index}`));
       if (index % 100 === 50) {
         await channel.waitForConfirms();
+        // It never comes back when it is cut while it changes over to TLS.
+        await eventually(() => expect(client.status).toBe('online'), { timeoutMs: 8000 });
         cut(client);
       }
     }
