@@ -216,23 +216,24 @@ export class Twitter {
       const deed = readMessage(message);
       if (deed?.kind !== 'deed') return;
       if (this.#live === undefined) early.push(deed);
-      else this.#hear(deed, this.#live);
+      else this.#live.apply(deed);
       this.#seen.get(message.properties.messageId)?.();
+      this.#heard += 1;
+      this.#shorten();
     });
     const graph = await this.#readGraph();
     for (const deed of early) graph.apply(deed);
     this.#live = graph;
   }
 
-  /** Of a program that runs for long, nobody waits for the next start to have many deeds written down as one. */
-  #hear(deed: Deed, live: Graph): void {
-    live.apply(deed);
-    this.#heard += 1;
-    if (this.#shortening || this.#heard % SPARE_DEEDS_MAX > 0 || this.#heard < live.size) return;
+  /** Nobody waits for a next start of this program to have many deeds written down as one. */
+  #shorten(): void {
+    if (this.#shortening || this.#heard < SPARE_DEEDS_MAX) return;
     this.#heard = 0;
     this.#shortening = true;
     const done = (): void => {
       this.#shortening = false;
+      this.#shorten();
     };
     // Whatever is in the way now, as a connection that is lost, the next time or the next start does it.
     this.#readGraph().then(done, done);
