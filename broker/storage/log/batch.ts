@@ -18,7 +18,7 @@ const MESSAGE_OVERHEAD_BYTES = 32;
 /** What a custody and its message take in memory besides properties and body until they are written, about; octets. */
 const OBJECT_BYTES = 512;
 
-/** What a settled custody takes in a record at most, about; octets. */
+/** What a run of settled custodies takes in a record at most, about; octets. */
 const SETTLED_BYTES = 4;
 
 /** A custody as it was written, to be written again. */
@@ -49,8 +49,10 @@ export class Batch implements UnwrittenMessages {
   /** What nobody keeps in memory: of this batch, and of those that have been taken in. */
   readonly stowed: Stowed[] = [];
   #stowed: Stowed | undefined;
+  /** Custodies of earlier batches that end: of a record, so many slots in a row from one on. */
   readonly settledRecords: LogRecord[] = [];
   readonly settledSlots: number[] = [];
+  readonly settledCounts: number[] = [];
   readonly settledPages: StoredPage[] = [];
   /** Pages that may hold what is written with this batch, or before. */
   readonly newPages: StoredPage[] = [];
@@ -79,6 +81,11 @@ export class Batch implements UnwrittenMessages {
   /** Custodies that begin with it and have not ended again, but for those that are moved. */
   get begunCount(): number {
     return this.stowed.reduce((count, { liveCount }) => count + liveCount, this.liveCount);
+  }
+
+  /** Custodies of earlier batches that end, but for those of whole pages. */
+  get settledCount(): number {
+    return this.settledCounts.reduce((sum, count) => sum + count, 0);
   }
 
   /** Nothing to write. */
@@ -237,8 +244,16 @@ export class Batch implements UnwrittenMessages {
 
   /** A custody that began in an earlier batch, or an earlier process, ends. */
   settle(record: LogRecord, slot: number): void {
+    const last = this.settledRecords.length - 1;
+    const count = this.settledCounts[last];
+    // Acks come mostly in order.
+    if (count !== undefined && this.settledRecords[last] === record && this.settledSlots[last] === slot - count) {
+      this.settledCounts[last] = count + 1;
+      return;
+    }
     this.settledRecords.push(record);
     this.settledSlots.push(slot);
+    this.settledCounts.push(1);
     this.bytes += SETTLED_BYTES;
   }
 }

@@ -158,11 +158,13 @@ export class LogState {
     return changes;
   }
 
-  #applySettled({ settledRecords, settledSlots, settledPages }: Batch, touched: Segment[]): void {
+  #applySettled({ settledRecords, settledSlots, settledCounts, settledPages }: Batch, touched: Segment[]): void {
     for (let index = 0; index < settledSlots.length; index++) {
       const { segment, firstSlot } = settledRecords[index] as LogRecord;
       assert(segment !== undefined, 'what is settled has been encoded');
-      this.#end(segment, firstSlot + (settledSlots[index] as number), touched);
+      const from = firstSlot + (settledSlots[index] as number);
+      const end = from + (settledCounts[index] as number);
+      for (let slot = from; slot < end; slot++) this.#end(segment, slot, touched);
     }
     for (const page of settledPages) {
       page.eachSlot(({ segment, firstSlot }, slot) => {

@@ -50,7 +50,7 @@ export class RecordWriter {
       stateBytes: this.stateBytes,
       firstSlot,
       slotCount: segment.slots.count - firstSlot,
-      settledCount: change === undefined ? batch.settledSlots.length : settledIn(change),
+      settledCount: change === undefined ? batch.settledCount : settledIn(change),
       definitionCount: change === undefined ? this.#state.definitions.count : batch.definitions.length,
     };
     writeHeader(buffer.patch(0, HEADER_BYTES), header);
