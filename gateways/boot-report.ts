@@ -1,6 +1,6 @@
 /**
- * What a start prints on standard output: where everything is kept, a line for each door with its address and a command to try it, and at the end
- * the line by which programs know that the broker is ready.
+ * What a start prints on standard output: where everything is kept, a line for each door with its address and a command
+ * to try it, and at the end the line by which programs know that the broker is ready.
  */
 import { existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -41,7 +41,7 @@ function tryCommand({ label, host, port }: GatewayAddress, as: TryAs): string {
     case 'ws':
       return hello(`ws://${user}${target}/ws${vhost === undefined ? '' : `?vhost=${vhost}`}`) ?? knock('http', target);
     case 'stomp':
-      return ask(reachable(host), port);
+      return logIn(reachable(host), port, as);
     case 'xmpp':
       return introduce(reachable(host), port);
     case 'wss':
@@ -64,9 +64,14 @@ function greet(host: string, port: number): string {
   return `node -e "net.connect(${port}, '${host}').end('AMQP\\0\\0\\t\\x01').pipe(process.stdout)"`;
 }
 
-/** Sends a STOMP client's first frame, with nobody's name in it: the answer says what the broker wants. */
-function ask(host: string, port: number): string {
-  return `node -e "net.connect(${port}, '${host}').end('CONNECT\\n\\n\\0').pipe(process.stdout)"`;
+/** Logs in by STOMP: the answer is CONNECTED. */
+function logIn(host: string, port: number, as: TryAs): string {
+  // What a shell or JavaScript would read more into is left to whoever sees this.
+  const plain = (name: string, word: string): string => (/^[\w.@/-]+$/.test(name) ? name : word);
+  const headers = [`login:${plain(as.user, 'USER')}`, `passcode:${as.user === 'guest' ? 'guest' : 'PASSWORD'}`];
+  if (as.vhost !== '/') headers.push(`host:${plain(as.vhost, 'VHOST')}`);
+  const frame = ['CONNECT', ...headers, '', '\\0'].join('\\n');
+  return `node -e "net.connect(${port}, '${host}').end('${frame}').pipe(process.stdout)"`;
 }
 
 /** Opens an XMPP stream: the answer says what the broker offers. */

@@ -48,7 +48,7 @@ interface Given {
  */
 export async function readConfig(words: readonly string[], environment: Environment): Promise<Request> {
   const command = new Command('warren')
-    .description('A message broker: AMQP 0-9-1, STOMP and XMPP over TCP, TLS and WebSocket.')
+    .description('A message broker: AMQP 0-9-1, STOMP and XMPP over TCP, TLS and WebSocket, and reverse HTTP.')
     .version(packageVersion(), '-V, --version', 'Print the version')
     .allowExcessArguments(false)
     .addHelpText('after', HELP_END);

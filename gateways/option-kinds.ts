@@ -20,6 +20,8 @@ export interface Kind<Value> {
    * begin at `folder`. Throws ValueError.
    */
   read(value: unknown, folder: string): Value;
+  /** A value as a person would write it; absent where its `String` is that. */
+  write?(value: Value): string;
 }
 
 /** A port to listen on, or `off`. */
@@ -135,6 +137,29 @@ const OCTETS_PER_UNIT = { K: 1024, M: 1024 ** 2, G: 1024 ** 3, KB: 1e3, MB: 1e6,
 const AMOUNT_BYTES_MIN = OCTETS_PER_UNIT.M;
 const OCTETS_ALLOWED = 'octets (at least 1 MiB) like 512MiB or 2GB';
 
+/** `4096` becomes `4KiB`: the largest unit that leaves a whole number, if there is one. */
+function writeOctets(octets: number): string {
+  const unit = (['G', 'M', 'K'] as const).find(
+    (key) => octets >= OCTETS_PER_UNIT[key] && octets % OCTETS_PER_UNIT[key] === 0,
+  );
+  return unit === undefined ? String(octets) : `${octets / OCTETS_PER_UNIT[unit]}${unit}iB`;
+}
+
+/** Octets from `min` to `max`, with a unit or without. */
+export function octets(min: number, max: number): Kind<number> {
+  const allowed = `octets, ${writeOctets(min)} to ${writeOctets(max)}`;
+  return {
+    placeholder: 'octets',
+    allowed,
+    read(value) {
+      const { amount } = readAmount(value, allowed);
+      if (!Number.isInteger(amount) || amount < min || amount > max) throw new ValueError(`it takes ${allowed}`);
+      return amount;
+    },
+    write: writeOctets,
+  };
+}
+
 /** An amount as it is written: a number with a unit or without. Throws ValueError. */
 function readAmount(value: unknown, allowed: string): { readonly amount: number; readonly isBare: boolean } {
   const [, digits = '', unit] = /^(\d+(?:\.\d+)?) ?([KMG](?:i?B)?)?$/i.exec(String(value)) ?? [];
@@ -157,6 +182,7 @@ function shareOrOctets(allowed: string, isShare: (number: number) => boolean): K
       if (amount < AMOUNT_BYTES_MIN) throw new ValueError(`it takes ${allowed}`);
       return Math.round(amount);
     },
+    write: (value) => (isShare(value) ? String(value) : writeOctets(value)),
   };
 }
 

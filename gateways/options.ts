@@ -17,6 +17,7 @@ import {
   list,
   MEMORY,
   OCTETS,
+  octets,
   PORT,
   PORTS,
   text,
@@ -184,7 +185,7 @@ export const OPTIONS = {
     60,
     'Heartbeat offered to clients; a client may choose another',
   ),
-  frameBytesMax: option('AMQP', integer('octets', 4096, 16 * MEBIBYTE), 131_072, 'Largest frame offered to clients'),
+  frameBytesMax: option('AMQP', octets(4096, 16 * MEBIBYTE), 131_072, 'Largest frame offered to clients'),
   channelsMax: option('AMQP', integer('count', 1, 65_535), 2047, 'Channels offered to each connection'),
   compatProduct: option(
     'AMQP',
@@ -195,7 +196,7 @@ export const OPTIONS = {
 
   stompFrameBytesMax: option(
     'STOMP',
-    integer('octets', 1024, 512 * MEBIBYTE),
+    octets(1024, 512 * MEBIBYTE),
     4 * MEBIBYTE,
     'Largest STOMP frame taken, its head and its body together',
   ),
@@ -236,12 +237,7 @@ export const OPTIONS = {
     'loopback',
     'Who may log in without TLS; loopback is this machine',
   ),
-  xmppStanzaBytesMax: option(
-    'XMPP',
-    integer('octets', 10_000, 16 * MEBIBYTE),
-    256 * 1024,
-    'Largest stanza, in and out',
-  ),
+  xmppStanzaBytesMax: option('XMPP', octets(10_000, 16 * MEBIBYTE), 256 * 1024, 'Largest stanza, in and out'),
   xmppResumeSeconds: option('XMPP', integer('seconds', 0, 3600), 300, 'How long a lost stream may be resumed'),
   xmppComponents: option(
     'XMPP',
@@ -273,7 +269,7 @@ export const OPTIONS = {
   ),
   websocketMessageBytesMax: option(
     'WebSocket',
-    integer('octets', 1024, 1024 * MEBIBYTE),
+    octets(1024, 1024 * MEBIBYTE),
     16 * MEBIBYTE,
     'Largest WebSocket message taken',
   ),
@@ -338,7 +334,7 @@ export const OPTIONS = {
   ),
   reverseHttpBodyBytesMax: option(
     'Reverse HTTP',
-    integer('octets', 1024, 512 * MEBIBYTE),
+    octets(1024, 512 * MEBIBYTE),
     16 * MEBIBYTE,
     'Largest body taken over HTTP, unless it streams over a reversed connection',
   ),
@@ -374,10 +370,10 @@ export const OPTIONS = {
     0.6,
     'Memory in use above which publishers are held back until consumers have taken enough',
   ),
-  messageBytesMax: option('Limits', integer('octets', 1, 512 * MEBIBYTE), 128 * MEBIBYTE, 'Largest message body'),
+  messageBytesMax: option('Limits', octets(1, 512 * MEBIBYTE), 128 * MEBIBYTE, 'Largest message body'),
   outgoingBytesMax: option(
     'Limits',
-    integer('octets', 65_536, 1024 * MEBIBYTE),
+    octets(65_536, 1024 * MEBIBYTE),
     HIGH_WATER_BYTES,
     'Octets held for a client that is slow to read, before it gets no more messages',
   ),
@@ -413,8 +409,8 @@ export function variables(name: OptionName): readonly string[] {
 
 /** The default as a person would write it; undefined when there is none. */
 export function defaultText(name: OptionName): string | undefined {
-  const { default: value, defaultText: written }: Option<unknown> = OPTIONS[name];
+  const { default: value, defaultText: written, kind }: Option<unknown> = OPTIONS[name];
   if (written !== undefined) return written;
   if (Array.isArray(value)) return value.length === 0 ? 'none' : value.join(',');
-  return value === undefined ? undefined : String(value);
+  return value === undefined ? undefined : (kind.write?.(value) ?? String(value));
 }

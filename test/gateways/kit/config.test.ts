@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readConfig } from '../../../gateways/config.ts';
-import { type Config, OPTION_NAMES, spelled } from '../../../gateways/options.ts';
+import { type Config, defaultText, OPTION_NAMES, OPTIONS, type Option, spelled } from '../../../gateways/options.ts';
 import { optionTables } from '../../support/option-tables.ts';
 
 type Environment = Record<string, string>;
@@ -160,9 +160,29 @@ describe('the configuration', () => {
     ['disk-free-limit', '50MB', 50e6],
     ['message-memory', '1048576', 2 ** 20],
     ['message-memory', '1.5G', 1.5 * 2 ** 30],
+    ['stomp-frame-bytes-max', '64MiB', 2 ** 26],
+    ['stomp-frame-bytes-max', '1024', 1024],
+    ['xmpp-stanza-bytes-max', '10KB', 10_000],
+    ['message-bytes-max', '1', 1],
+    ['message-bytes-max', '512M', 2 ** 29],
+    ['frame-bytes-max', '4k', 4096],
+    ['websocket-message-bytes-max', '0.5 GiB', 2 ** 29],
   ])('reads %s %s as an amount', async (name, written, amount) => {
-    const config = await configOf([`--${name}`, written]);
-    expect([config.diskFreeLimit, config.messageMemory]).toContain(amount);
+    const config: Record<string, unknown> = { ...(await configOf([`--${name}`, written])) };
+    const key = name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+    expect(config[key]).toBe(amount);
+    const { file } = toml(`${name} = ${/^[\d.]+$/.test(written) ? written : `"${written}"`}`);
+    expect((await configOf(['--config', file]))[key as keyof Config]).toBe(amount);
+  });
+
+  it('takes units wherever it takes octets, and shows its default with one', () => {
+    const names = OPTION_NAMES.filter((name) => /Bytes|messageMemory|diskFree/.test(name));
+    expect(names.length).toBeGreaterThan(7);
+    for (const name of names) {
+      const option: Option<unknown> = OPTIONS[name];
+      expect(defaultText(name)).toMatch(/^\d+[KM]iB$/);
+      expect(option.kind.read(defaultText(name), '/')).toBe(option.default);
+    }
   });
 
   it('finds the data folder from the working directory, or from the folder of the file', async () => {
@@ -191,7 +211,7 @@ describe('a wrong configuration', () => {
     ]);
     const { file } = toml('frame-bytes-max = 4095');
     expect(await problems(['--config', file])).toEqual([
-      `frame-bytes-max: 4095 (from ${file}) is not allowed: it takes a whole number, 4096 to 16777216`,
+      `frame-bytes-max: 4095 (from ${file}) is not allowed: it takes octets, 4KiB to 16MiB`,
     ]);
   });
 
@@ -209,6 +229,11 @@ describe('a wrong configuration', () => {
     ['heartbeat-seconds', '65536'],
     ['channels-max', '0'],
     ['message-bytes-max', '536870913'],
+    ['message-bytes-max', '0'],
+    ['message-bytes-max', '0.5'],
+    ['frame-bytes-max', '4095'],
+    ['frame-bytes-max', '17MiB'],
+    ['stomp-frame-bytes-max', '64 miles'],
     ['connections-max', ''],
     ['log-format', 'xml'],
     ['tls-min-version', 'TLSv1.1'],
