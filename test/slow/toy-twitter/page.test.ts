@@ -169,6 +169,8 @@ describeWith('chromium', ['chromium', '--version'])('the page of Toy Twitter', (
     );
     await post(page, '🐇'.repeat(500));
     await eventually(async () => expect(await shown(page)).toHaveLength(1), SLOW);
+    // However slow this machine is: no time passes for the page, and so nothing is added to what one may say.
+    await page.evaluate('performance.now = ((now) => () => now)(performance.now())');
     for (let index = 0; index < 15; index += 1) {
       await post(page, `n${index}`);
       await eventually(async () => expect(await page.locator('#post').isEnabled()).toBe(true), SLOW);
