@@ -50,6 +50,14 @@ export class CopiedRecords {
     return first && hasCheckpoint(first.octets, 0, first.header.stateBytes) ? first.header : undefined;
   }
 
+  /**
+   * It is the copy of the first commit that the log was ever to hold, and nothing came after it: where the log does not
+   * have that commit, and no mark knows of it, it was not finished.
+   */
+  get isFirstCommit(): boolean {
+    return this.#records.length === 1 && this.#records[0]?.header.sequence === 1;
+  }
+
   /** Those that have not been handed out and come before the one with the number `sequence`. */
   before(sequence: number): CopiedRecord[] {
     const from = this.#next;

@@ -113,7 +113,7 @@ export class NewestSegments {
       if (copies?.checkpoint === undefined) continue;
       // It may be one that was not finished, and of which nobody was told: then the segment before is whole.
       if (look?.isIntactLater === true || this.#knownThrough(id) > 0) return { id, file, copies };
-      likely ??= { id, file, copies };
+      if (!copies.isFirstCommit) likely ??= { id, file, copies };
     }
     return likely;
   }

@@ -240,3 +240,44 @@ test.each([
     expect(queues).toHaveLength(call === 'open' ? 1 : 2);
   }
 });
+
+describe('a first commit that nobody was told of', () => {
+  const ONE_SEGMENT = { segmentBytes: 2 ** 30 };
+
+  /** A folder with one commit, as it is when its mark is still the one that the folder was made with. */
+  async function oneCommit(): Promise<FaultyFiles> {
+    const fresh = new FaultyFiles();
+    const empty = (await StoreLife.open(fresh, ONE_SEGMENT)) as StoreLife;
+    await nextTurn();
+    const mark = fresh.afterKill().contents(MARK);
+    empty.declare();
+    empty.publish(empty.queues, 30, 0, true);
+    empty.endTurn();
+    await empty.sync();
+    await nextTurn();
+    const files = fresh.afterKill();
+    files.plant(MARK, mark);
+    return files;
+  }
+
+  test.each([
+    ['its log is torn', 'torn'],
+    ['its log is empty', 'empty'],
+    ['its log is missing', 'missing'],
+  ] as const)('is none when %s and its copy is whole', async (_, state) => {
+    const files = await oneCommit();
+    const log = files.paths().find((path) => path.endsWith('.log')) ?? '';
+    const octets = files.contents(log);
+    if (state === 'torn') files.plant(log, octets.subarray(0, octets.length - 3));
+    else if (state === 'empty') files.plant(log, Buffer.alloc(0));
+    else await files.remove(log);
+    expect(await contentsOf(files, ONE_SEGMENT)).toEqual({ queues: [], seen: [] });
+    // And it stays so.
+    expect(await contentsOf(files.afterKill(), ONE_SEGMENT)).toEqual({ queues: [], seen: [] });
+  });
+
+  test('is there when its log is whole', async () => {
+    const found = await contentsOf(await oneCommit(), ONE_SEGMENT);
+    expect([found.queues.length, found.seen.length]).toEqual([1, 1]);
+  });
+});
