@@ -10,7 +10,8 @@ import { type TLSSocket, Server as TlsServer } from 'node:tls';
 import { type AddressRanges, peerOfSocket } from './addresses.ts';
 import { ChunkReader, readingBy } from './chunk.ts';
 import { type PeerAddress, peerName, type Transport } from './gateway.ts';
-import type { Log } from './log.ts';
+import { type Log, SILENT_LOG } from './log.ts';
+import { OPTIONS } from './options.ts';
 import { type ProxyHeader, ProxyProtocolError, readProxyHeader, withProxied } from './proxy-protocol.ts';
 import type { TlsIdentity } from './tls.ts';
 
@@ -31,6 +32,22 @@ export interface ListenerOptions {
   /** For the PROXY header, and again for the TLS handshake. */
   readonly handshakeTimeoutMs: number;
   readonly log: Log;
+}
+
+/** What a program that opens a door has to say: the port. The rest is as in the command `warren`, and nothing is logged. */
+export type ListenerSettings = Partial<ListenerOptions> & Pick<ListenerOptions, 'port'>;
+
+/** `settings` with what is not in them. */
+export function withListenerDefaults<Settings extends ListenerSettings>(
+  settings: Settings,
+): Settings & ListenerOptions {
+  return {
+    host: OPTIONS.host.default,
+    connectionsMax: OPTIONS.connectionsMax.default,
+    handshakeTimeoutMs: OPTIONS.handshakeTimeoutSeconds.default * 1000,
+    log: SILENT_LOG,
+    ...settings,
+  };
 }
 
 export interface ListenOptions extends ListenerOptions {

@@ -1,6 +1,6 @@
 /** What the doors of plain connections have in common: one listener, and the connections that it has let in. */
 import type { Gateway, Transport } from './gateway.ts';
-import { type ListenerOptions, listen } from './listener.ts';
+import { type ListenerSettings, listen, withListenerDefaults } from './listener.ts';
 
 /** A connection as its door starts and ends it. */
 export interface SocketConnection {
@@ -14,12 +14,12 @@ export interface SocketConnection {
  */
 export async function startSocketGateway(
   name: string,
-  options: ListenerOptions,
+  options: ListenerSettings,
   accept: (transport: Transport, onEnded: () => void) => SocketConnection,
 ): Promise<Gateway> {
   const connections = new Set<SocketConnection>();
   const listener = await listen({
-    ...options,
+    ...withListenerDefaults(options),
     receives: true,
     onConnection(transport) {
       const connection = accept(transport, () => connections.delete(connection));

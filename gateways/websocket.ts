@@ -14,7 +14,15 @@ import { isLoopback, peerOfSocket } from './addresses.ts';
 import type { Gateway, PeerAddress, Transport } from './gateway.ts';
 import { peerName } from './gateway.ts';
 import { type HttpDoor, headWithoutUpgrade } from './http-door.ts';
-import { CLOSE_TIMEOUT_MS, type Listener, type ListenerOptions, listen } from './listener.ts';
+import {
+  CLOSE_TIMEOUT_MS,
+  type Listener,
+  type ListenerOptions,
+  type ListenerSettings,
+  listen,
+  withListenerDefaults,
+} from './listener.ts';
+import { OPTIONS } from './options.ts';
 import { WebSocketStream } from './websocket-stream.ts';
 
 export type { HttpDoor } from './http-door.ts';
@@ -37,15 +45,17 @@ export interface WebSocketDoor {
   accept(transport: Transport): void;
 }
 
-export interface WebSocketOptions extends ListenerOptions {
+export interface WebSocketOptions extends ListenerSettings {
   readonly doors: readonly WebSocketDoor[];
   /** Asked in this order whose a plain request is. */
   readonly httpDoors?: readonly HttpDoor[];
   /** Origins of web pages that may connect: `https://app.example`, `null`, `loopback` (this machine's), `*` (all). */
-  readonly origins: readonly string[];
+  readonly origins?: readonly string[];
   /** Octets of one WebSocket message; a larger one ends the connection (1009). */
-  readonly messageBytesMax: number;
+  readonly messageBytesMax?: number;
 }
+
+type ResolvedOptions = ListenerOptions & Required<Pick<WebSocketOptions, 'doors' | 'origins' | 'messageBytesMax'>>;
 
 /** What `node:http` says about a connection that is no HTTP, with the octets that made it think so. */
 type ClientError = NodeJS.ErrnoException & { readonly rawPacket?: Buffer };
@@ -90,7 +100,7 @@ export async function startWebSocketGateway(options: WebSocketOptions): Promise<
 
 class WebSocketGateway implements Gateway {
   readonly name = 'websocket';
-  readonly #options: WebSocketOptions;
+  readonly #options: ResolvedOptions;
   /** For whoever comes with plain HTTP. */
   readonly #invitation: string;
   readonly #httpDoors: readonly HttpDoor[];
@@ -102,7 +112,12 @@ class WebSocketGateway implements Gateway {
   #listener: Listener | undefined;
 
   constructor(options: WebSocketOptions) {
-    this.#options = options;
+    const { origins = OPTIONS.websocketOrigins.default, messageBytesMax } = options;
+    this.#options = {
+      ...withListenerDefaults(options),
+      origins,
+      messageBytesMax: messageBytesMax ?? OPTIONS.websocketMessageBytesMax.default,
+    };
     this.#httpDoors = options.httpDoors ?? [];
     const invitations = [...options.doors, ...this.#httpDoors].map((door) => door.invitation);
     const port = this.#httpDoors.length > 0 ? 'an HTTP' : 'the WebSocket';
@@ -117,7 +132,7 @@ class WebSocketGateway implements Gateway {
       noServer: true,
       clientTracking: false,
       perMessageDeflate: false,
-      maxPayload: options.messageBytesMax,
+      maxPayload: this.#options.messageBytesMax,
       closeTimeout: CLOSE_TIMEOUT_MS, // Unknown to @types/ws 8.18.
       // The door is chosen, and so the subprotocol known to be acceptable, before the handshake goes on.
       handleProtocols: (offered: Set<string>) => this.#choose(offered)?.subprotocol ?? false,

@@ -148,8 +148,8 @@ function examples(text: string): Example[] {
   return found;
 }
 
-describe('the examples of README.md', () => {
-  const found = examples(read('README.md'));
+describe('the examples that say that they run', () => {
+  const found = DOCUMENTS.flatMap((document) => examples(read(document)).map((example) => ({ ...example, document })));
   let folder: string;
 
   beforeAll(() => {
@@ -157,17 +157,21 @@ describe('the examples of README.md', () => {
     folder = mkdtempSync(join(tmpdir(), 'warren-readme-'));
     mkdirSync(join(folder, 'node_modules'));
     symlinkSync(ROOT, join(folder, 'node_modules', 'warren'), 'dir');
+    mkdirSync(join(folder, 'node_modules', '@cloudamqp'));
+    const client = '@cloudamqp/amqp-client';
+    symlinkSync(join(ROOT, 'node_modules', client), join(folder, 'node_modules', client), 'dir');
   });
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-  test('there is one, and it shows the in-process broker', () => {
-    expect(found.some(({ code }) => code.includes("from 'warren'"))).toBe(true);
+  test('there are some, and the first shows the in-process broker', () => {
+    expect(found.length).toBeGreaterThan(1);
+    expect(found.some(({ document, code }) => document === 'README.md' && code.includes("from 'warren'"))).toBe(true);
   });
 
-  test.each(found.map((example, index) => [index + 1, example] as const))(
-    'example %i prints what it says, against the built package, and its types are right',
-    (number, { language, code, prints }) => {
+  test.each(found.map((example, index) => [index + 1, example.document, example] as const))(
+    'example %i, of %s, prints what it says, against the built package, and its types are right',
+    (number, _, { language, code, prints }) => {
       expect(existsSync(join(ROOT, 'dist/broker/index.js')), 'not built: npm run setup').toBe(true);
       const file = join(folder, `example-${number}.${language === 'ts' ? 'mts' : 'mjs'}`);
       writeFileSync(file, code);

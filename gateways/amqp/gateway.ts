@@ -1,14 +1,14 @@
 /** The AMQP 0-9-1 door: TCP or TLS through a listener, or any other stream of octets, such as a WebSocket. */
 import type { Broker } from '../../broker/port.ts';
 import type { Gateway, Transport } from '../gateway.ts';
-import type { ListenerOptions } from '../listener.ts';
+import type { ListenerSettings } from '../listener.ts';
 import { startSocketGateway } from '../socket-gateway.ts';
 import type { WebSocketDoor } from '../websocket.ts';
 import { AmqpConnection } from './connection.ts';
 import { type AmqpOptions, resolveOptions } from './options.ts';
 import { strayAdvice } from './protocol-header.ts';
 
-export type AmqpGatewayOptions = AmqpOptions & ListenerOptions;
+export type AmqpGatewayOptions = AmqpOptions & ListenerSettings;
 
 /** Lets one peer in, whatever its transport; the connection lives and ends by itself. Throws RangeError for options. */
 export function acceptAmqp(broker: Broker, transport: Transport, options: AmqpOptions = {}): void {

@@ -1,7 +1,7 @@
 /** The STOMP door: TCP or TLS through a listener, or a WebSocket. */
 import type { Broker } from '../../broker/port.ts';
 import type { Gateway, Transport } from '../gateway.ts';
-import type { ListenerOptions } from '../listener.ts';
+import type { ListenerSettings } from '../listener.ts';
 import { startSocketGateway } from '../socket-gateway.ts';
 import type { WebSocketDoor } from '../websocket.ts';
 import { StompConnection } from './connection.ts';
@@ -11,7 +11,7 @@ import { resolveOptions, type StompOptions } from './options.ts';
 const BEGINNING = /^[\r\n]*(CONNECT|STOMP)\r?\n/;
 const BEGINNING_BYTES = 32;
 
-export type StompGatewayOptions = StompOptions & ListenerOptions;
+export type StompGatewayOptions = StompOptions & ListenerSettings;
 
 /** Lets one peer in, whatever its transport; the connection lives and ends by itself. */
 export function acceptStomp(broker: Broker, transport: Transport, options: StompOptions = {}): void {

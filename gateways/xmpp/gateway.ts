@@ -8,8 +8,7 @@ import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { type Broker, BrokerError, type Principal } from '../../broker/port.ts';
 import { type Gateway, type GatewayAddress, peerName, type Transport } from '../gateway.ts';
-import { type Listener, type ListenerOptions, listen } from '../listener.ts';
-import { OPTIONS } from '../options.ts';
+import { type Listener, type ListenerOptions, listen, withListenerDefaults } from '../listener.ts';
 import type { WebSocketDoor } from '../websocket.ts';
 import { channelBindingsOf } from './channel-binding.ts';
 import type { ClientPeer } from './client-login.ts';
@@ -65,14 +64,8 @@ export function xmppWebSocketDoor(door: XmppDoor): WebSocketDoor {
  */
 export async function startXmppGateway(door: XmppDoor, options: Partial<ListenerOptions> = {}): Promise<Gateway> {
   const { handshakeTimeoutMs, log } = door.options;
-  const { host, connectionsMax } = OPTIONS;
   const listener = await listen({
-    host: host.default,
-    port: CLIENT_PORT,
-    connectionsMax: connectionsMax.default,
-    handshakeTimeoutMs,
-    log,
-    ...options,
+    ...withListenerDefaults({ port: CLIENT_PORT, handshakeTimeoutMs, log, ...options }),
     onConnection: (transport) => door.accept(transport),
   });
   return new XmppGateway(door, listener, options.tls === undefined ? 'xmpp' : 'xmpps');
