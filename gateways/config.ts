@@ -47,6 +47,12 @@ interface Given {
  * @throws ConfigError
  */
 export async function readConfig(words: readonly string[], environment: Environment): Promise<Request> {
+  const [first] = words;
+  if (first !== undefined && !first.startsWith('-')) {
+    if (first === 'help') return readConfig(['--help'], environment);
+    const advice = 'the broker starts without one; besides, there are warren export and warren import';
+    throw new ConfigError(`there is no command ${JSON.stringify(first)}: ${advice}\nSee warren --help.`);
+  }
   const command = new Command('warren')
     .description('A message broker: AMQP 0-9-1, STOMP and XMPP over TCP, TLS and WebSocket, and reverse HTTP.')
     .version(packageVersion(), '-V, --version', 'Print the version')
@@ -184,6 +190,7 @@ function contradictions(config: Config, given: ReadonlyMap<OptionName, Given>): 
   if (config.tlsCertificateFile && !config.tlsKeyFile) need('tlsCertificateFile', 'tls-key-file too');
   if (config.tlsKeyFile && !config.tlsCertificateFile) need('tlsKeyFile', 'tls-certificate-file too');
   if (config.stompDefaultPass && !config.stompDefaultUser) need('stompDefaultPass', 'stomp-default-user too');
+  if (config.stompDefaultUser && !config.stompDefaultPass) need('stompDefaultUser', 'stomp-default-pass too');
   if (config.stompImplicitConnect === 'on' && !config.stompDefaultUser) {
     need('stompImplicitConnect', 'stomp-default-user and stomp-default-pass');
   }

@@ -93,11 +93,18 @@ async function runBroker(): Promise<void> {
   endOnSignal({ ...running, graceMs: config.shutdownGraceSeconds * 1000, log });
   endWithLauncher();
   reloadOnSignal(running.tls, log);
+  const user = await userToTry(running.broker, config.defaultUser);
   console.log(dataLine(config.dataDir));
   for (const address of running.gateways.flatMap((gateway) => gateway.addresses)) {
-    console.log(doorLine(address, { user: config.defaultUser, vhost: config.defaultVhost }));
+    console.log(doorLine(address, { user, vhost: config.defaultVhost }));
   }
   console.log(STARTUP_COMPLETE);
+}
+
+/** As whom the commands of the start log in: definitions, or the data folder, may have others than `preferred`. */
+async function userToTry(broker: Broker, preferred: string): Promise<string> {
+  const names = (await broker.administration.users()).map(({ name }) => name);
+  return names.includes(preferred) ? preferred : (names[0] ?? preferred);
 }
 
 /** The broker with all its doors open. Rejects with StartError when something outside this program is in the way. */

@@ -82,6 +82,21 @@ export const BASE_URL: Kind<string> = {
   },
 };
 
+/** The name of a domain; what protocols allow in it besides is for them to say. */
+export const DOMAIN: Kind<string> = {
+  placeholder: 'domain',
+  allowed: 'a domain like example.org',
+  read(value) {
+    const name = readText(value, this.allowed);
+    if (!isDomain(name)) throw new ValueError(`it takes ${this.allowed}`);
+    return name;
+  },
+};
+
+function isDomain(name: string): boolean {
+  return /^[^\s/@:=,<>&'"]+$/.test(name);
+}
+
 /** One of a few words. */
 export function choice<const Word extends string>(placeholder: string, words: readonly Word[]): Kind<Word> {
   const allowed = words.join(', ').replace(/, ([^,]*)$/, ' or $1');
@@ -114,6 +129,36 @@ export function list(placeholder: string, allowed: string): Kind<readonly string
       if (!Array.isArray(parts)) throw new ValueError(`it takes ${allAllowed}`);
       if (parts.length === 1 && parts[0] === 'none') return [];
       return parts.map((part) => readText(part, allAllowed));
+    },
+  };
+}
+
+/** Domains, each of them perhaps with `=` and a virtual host. */
+export function domains(allowed: string): Kind<readonly string[]> {
+  return checkedList('domains', allowed, (item) => isDomain(item.replace(/=.+$/, '')));
+}
+
+/** Origins of web pages, as browsers send them, and the words for many at once. */
+export const ORIGINS: Kind<readonly string[]> = checkedList(
+  'origins',
+  'origins like https://app.example, loopback (this machine), null or *',
+  (item) => ['loopback', 'null', '*'].includes(item) || /^[a-z][a-z\d+.-]*:\/\/[^\s/?#@]+$/i.test(item),
+);
+
+/** A list of which every item has to be right. */
+function checkedList(
+  placeholder: string,
+  allowed: string,
+  isRight: (item: string) => boolean,
+): Kind<readonly string[]> {
+  const kind = list(placeholder, allowed);
+  return {
+    ...kind,
+    read(value, folder) {
+      const items = kind.read(value, folder);
+      const wrong = items.find((item) => !isRight(item));
+      if (wrong !== undefined) throw new ValueError(`${JSON.stringify(wrong)} is none; it takes ${kind.allowed}`);
+      return items;
     },
   };
 }

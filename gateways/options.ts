@@ -11,12 +11,15 @@ import {
   choice,
   DATA_FOLDER,
   DISK,
+  DOMAIN,
+  domains,
   FILE,
   integer,
   type Kind,
   list,
   MEMORY,
   OCTETS,
+  ORIGINS,
   octets,
   PORT,
   PORTS,
@@ -224,10 +227,10 @@ export const OPTIONS = {
     'Whether a NACK without the header requeue puts the message back into its queue',
   ),
 
-  xmppUserDomain: option('XMPP', text('domain'), 'localhost', 'Domain of the users: guest is guest@localhost'),
+  xmppUserDomain: option('XMPP', DOMAIN, 'localhost', 'Domain of the users: guest is guest@localhost'),
   xmppDomains: option(
     'XMPP',
-    list('domains', 'domains like broker.localhost, or staging.localhost=/staging for another virtual host'),
+    domains('domains like broker.localhost, or staging.localhost=/staging for another virtual host'),
     ['broker.localhost'],
     'Domains in which the exchanges of a virtual host are contacts',
   ),
@@ -241,7 +244,7 @@ export const OPTIONS = {
   xmppResumeSeconds: option('XMPP', integer('seconds', 0, 3600), 300, 'How long a lost stream may be resumed'),
   xmppComponents: option(
     'XMPP',
-    list('domains', 'domains like broker.example.org, or broker.example.org=/vhost'),
+    domains('domains like broker.example.org, or broker.example.org=/vhost'),
     [],
     'Domains that Warren serves as a component of another XMPP server',
   ),
@@ -263,7 +266,7 @@ export const OPTIONS = {
 
   websocketOrigins: option(
     'WebSocket',
-    list('origins', 'origins like https://app.example, loopback (this machine), null or *'),
+    ORIGINS,
     ['loopback'],
     'Origins of web pages that may connect; programs that are no browsers always may',
   ),
@@ -281,7 +284,7 @@ export const OPTIONS = {
   ),
   reverseHttpDomain: optional(
     'Reverse HTTP',
-    text('domain', 'a domain like example.org'),
+    DOMAIN,
     'Domain whose subdomains are public URLs too: the claim foo is at foo.DOMAIN',
   ),
   reverseHttpVisitors: option(

@@ -141,7 +141,7 @@ function checkContents(
     const { vhost, exchange, type } = declaration;
     const names = namesOf(vhost).exchanges;
     if (!isNew('exchange', exchange, vhost, names)) return false;
-    checkExchange(declaration, vhost);
+    checkImported(declaration);
     names.set(exchange, type);
     return true;
   });
@@ -165,6 +165,17 @@ function checkContents(
   });
   checkQueueLimits(queues, [...engine.vhosts(), ...vhosts], namesOf);
   return { exchanges, queues, bindings, skipped };
+}
+
+/** Throws what declaring throws, with the name of the exchange: a document may have hundreds. */
+function checkImported(declaration: In<ExchangeDeclaration>): void {
+  const { vhost, exchange } = declaration;
+  try {
+    checkExchange(declaration, vhost);
+  } catch (error) {
+    if (!(error instanceof BrokerError) || error.message.includes(`'${exchange}'`)) throw error;
+    throw new BrokerError(error.kind, `exchange '${exchange}' in vhost '${vhost}': ${error.message}`);
+  }
 }
 
 /**

@@ -253,7 +253,7 @@ describe('a document that does not fit changes nothing', () => {
       { queues: [{ vhost: '/', name: 'q', arguments: { 'x-max-length': -1 } }] },
       "invalid arg 'x-max-length' for queue 'q' in vhost '/': {value_negative,-1}",
     ],
-    [{ exchanges: [{ vhost: '/', name: 'x', type: 'odd' }] }, "unknown exchange type 'odd'"],
+    [{ exchanges: [{ vhost: '/', name: 'x', type: 'odd' }] }, "exchange 'x' in vhost '/': unknown exchange type 'odd'"],
     [
       { queues: [{ vhost: 'nowhere', name: 'q' }] },
       "definitions: no vhost 'nowhere', neither here nor in the document",
