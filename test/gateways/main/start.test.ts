@@ -84,7 +84,7 @@ describe('a start', () => {
   });
 
   it.each([
-    ['stomp', 'ERROR\nmessage:Bad CONNECT'],
+    ['stomp', 'CONNECTED\nversion:1.0'],
     ['xmpp', '<mechanism>SCRAM-SHA-256</mechanism>'],
   ])('suggests a command that is answered: %s', async (label, answer) => {
     const warren = await start();
