@@ -24,6 +24,11 @@ export class Admission {
     },
   };
 
+  /** For a connection that was opened just now: resolves when the broker has said what is in force, at the end of its turn. */
+  settled(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
   /** Resolves when publishing is welcome. Rejects with HttpError 503 under an alarm, and after `waitMs`. */
   async pass(waitMs: number): Promise<void> {
     if (this.#held) {

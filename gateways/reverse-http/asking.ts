@@ -278,6 +278,7 @@ export class Asking {
     const events = { ...admission.events, onClose: () => this.#channels.delete(key) };
     const peer = { protocol: 'HTTP', name: key === '' ? 'visitors' : `visitor ${key}` };
     const connection = await this.#broker.connect(principal, undefined, events, peer);
+    await admission.settled();
     const channel = connection.openChannel({
       onReturn: ({ properties }) => this.#askOf(properties.correlationId)?.fail(404, 'nobody has claimed this'),
     });

@@ -60,6 +60,7 @@ export class UserSessions {
     const admission = new Admission();
     const events = { ...admission.events, onClose: () => this.#sessions.delete(key) };
     const connection = await this.#broker.connect(principal, vhost, events, this.#peer(principal));
+    await admission.settled();
     return new UserSession(connection, admission, () => {
       this.#sessions.delete(key);
       void connection.close();

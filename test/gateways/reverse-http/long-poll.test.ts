@@ -199,8 +199,7 @@ describe('serving', () => {
     const envelope = await scene.fetch(first, { headers: { Accept: '*/*' } });
     expect(envelope.headers.get('content-type')).toBe('message/http');
     expect((await envelope.text()).match(/^GET /gm)).toHaveLength(1);
-    await scene.close();
-    await Promise.allSettled(answers);
+    await Promise.allSettled([scene.close(), ...answers]);
     scene = await Scene.open();
   });
 });

@@ -115,6 +115,11 @@ describe('publishing', () => {
     await scene.broker.administration.setAlarm('memory', true);
     const held = await post('/exchange/amq.default/q');
     expect([held.status, held.headers.get('retry-after')]).toEqual([503, '5']);
+    // Nor does the first request of somebody get through, for whom a connection is opened only then.
+    const { administration } = scene.broker;
+    await administration.putUser({ name: 'ben', password: 'x' });
+    await administration.setPermission({ vhost: '/', user: 'ben', configure: '', write: '.*', read: '' });
+    expect((await post('/exchange/amq.default/q?wait', '', basic('ben', 'x'))).status).toBe(503);
     await scene.broker.administration.setAlarm('memory', false);
     expect((await post('/exchange/amq.default/q')).status).toBe(202);
   });
