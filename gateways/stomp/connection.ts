@@ -293,7 +293,7 @@ export class StompConnection implements FrameHandler, SessionHost, OutboxEvents,
     const headers = {
       message,
       // COMPAT: of an ERROR that is plain text/plain, stompit 1.0 throws the error out of a stream that nobody has.
-      'content-type': 'text/plain',
+      'content-type': 'text/plain;charset=utf-8',
       version: VERSIONS_TEXT,
       'receipt-id': receipt,
     };

@@ -231,12 +231,14 @@ describe('a damaged data folder', () => {
     expect(readdirSync(dataDir)).toContainEqual(expect.stringMatching(/^damaged-/));
   });
 
-  it('that has lost the first of its definitions is salvaged, too: whatever was there can be reached', async () => {
+  it('that has lost the first of its definitions twice is salvaged, too: whatever was there can be reached', async () => {
     const { dataDir, segment } = await damaged();
-    // The header of the first record is of 48 octets; behind it is what a new folder begins with.
-    const octets = readFileSync(segment);
-    octets.fill(0, 60, 100);
-    writeFileSync(segment, octets);
+    // The header of the first record is of 56 octets; behind it is what a new folder begins with.
+    for (const path of [segment, segment.replace(/log$/, 'state')]) {
+      const octets = readFileSync(path);
+      octets.fill(0, 60, 100);
+      writeFileSync(path, octets);
+    }
     expect((await failed(dataDir)).msg).toContain('it held 3 definitions');
     const words = ['export', '--data-dir', dataDir, '--messages=q', '--recover=salvage'];
     expect((await warrenCommand(words)).stdout.trimEnd().split('\n')).toHaveLength(11);
