@@ -4,7 +4,6 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,6 +11,7 @@ import { parseArgs } from 'node:util';
 import autocannon from 'autocannon';
 import { describeMachine, machineFacts } from '../machine.ts';
 import { type ReadyChild, startChild } from '../peers/child.ts';
+import { freePort } from '../peers/free-port.ts';
 import { ProcessTree } from '../process-usage.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -108,14 +108,6 @@ async function warren(kind: string): Promise<Way> {
     await Promise.all([child.stop(), broker.stop()]);
   };
   return { url: `http://127.0.0.1:${portOf('ws')}/http/bench/`, middle: broker.pid, stop };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' ? (address?.port ?? 0) : 0;
 }
 
 async function load({ url, middle }: Way, connections: number, seconds: number): Promise<Result> {

@@ -1,7 +1,6 @@
 /** A broker as a child process: started, waited for by a line that it prints, stopped by signal. */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 
 /** How long a broker may take to come up and to go, in milliseconds. */
 const START_MS = 60_000;
@@ -57,15 +56,4 @@ async function stopChild(child: ChildProcess): Promise<void> {
   child.kill('SIGTERM');
   await gone;
   clearTimeout(timer);
-}
-
-/** A TCP port that was free a moment ago, for brokers that cannot choose one themselves. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

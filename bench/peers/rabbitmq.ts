@@ -8,7 +8,8 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, startChild } from './child.ts';
+import { startChild } from './child.ts';
+import { freePort } from './free-port.ts';
 import type { Peer } from './peer.ts';
 
 const SERVER = '/usr/lib/rabbitmq/bin/rabbitmq-server';

@@ -1,12 +1,12 @@
 /** WebSockets through public URLs with programs of others: Chromium as the visitor, nginx in front of the door. */
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
+import { freePort } from '../../../bench/peers/free-port.ts';
 import { turnRound } from '../../gateways/reverse-http/application.ts';
 import { Scene } from '../../gateways/reverse-http/scene.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -59,14 +59,6 @@ describeWith('chromium', [CHROMIUM, '--version'])('a page in Chromium', () => {
     }
   });
 });
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' ? (address?.port ?? 0) : 0;
-}
 
 describeWith('nginx', ['nginx', '-v'])('nginx in front', () => {
   it('hands on claims, pages and WebSockets', async () => {

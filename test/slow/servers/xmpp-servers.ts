@@ -2,10 +2,11 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { freePort } from '../../../bench/peers/free-port.ts';
 import { eventually } from '../../support/eventually.ts';
 
 export const SECRET = 'between-us';
@@ -29,21 +30,6 @@ export interface XmppServer {
   remove(): Promise<void>;
 }
 
-/** Two different ones, free now. */
-async function freePorts(): Promise<[number, number]> {
-  const servers = [createServer(), createServer()];
-  const ports = await Promise.all(
-    servers.map(async (server) => {
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      const address = server.address();
-      return typeof address === 'object' && address !== null ? address.port : 0;
-    }),
-  );
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return [ports[0] ?? 0, ports[1] ?? 0];
-}
-
 async function listening(port: number, printed: () => string): Promise<void> {
   await eventually(
     async () => {
@@ -62,7 +48,7 @@ async function listening(port: number, printed: () => string): Promise<void> {
 
 export async function prosody(): Promise<XmppServer> {
   const folder = mkdtempSync(join(tmpdir(), 'warren-prosody-'));
-  const [clientPort, componentPort] = await freePorts();
+  const [clientPort, componentPort] = [await freePort(), await freePort()];
   const domain = 'montague.localhost';
   const config = join(folder, 'prosody.cfg.lua');
   writeFileSync(
@@ -122,7 +108,7 @@ Component "${COMPONENT_DOMAIN}"
 
 export async function ejabberd(): Promise<XmppServer> {
   const folder = mkdtempSync(join(tmpdir(), 'warren-ejabberd-'));
-  const [clientPort, componentPort] = await freePorts();
+  const [clientPort, componentPort] = [await freePort(), await freePort()];
   const domain = 'montague.localhost';
   writeFileSync(
     join(folder, 'ejabberd.yml'),
