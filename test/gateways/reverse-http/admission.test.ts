@@ -1,6 +1,7 @@
 /** Who may publish now. */
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { Admission } from '../../../gateways/reverse-http/admission.ts';
+import { answer, consumerApplication, GUEST, Scene } from './scene.ts';
 
 it('refuses under an alarm, and waits while the broker catches up with its disk', async () => {
   const admission = new Admission();
@@ -18,3 +19,21 @@ it('refuses under an alarm, and waits while the broker catches up with its disk'
   await Promise.all(passing);
   expect(passed).toEqual([1, 2]);
 });
+
+// For the first visitor a connection is opened, and the broker says only at the end of its turn what is in force.
+it.each(['everyone', 'users'] as const)(
+  'refuses the very first visitor under an alarm, when visitors: %s',
+  async (visitors) => {
+    const scene = await Scene.open({ visitors });
+    onTestFinished(() => scene.close());
+    await scene.claim({ name: 'foo' });
+    const taken: string[] = [];
+    await consumerApplication(scene, 'rhttp.foo', (request) => {
+      taken.push(request);
+      return answer('x');
+    });
+    await scene.broker.administration.setAlarm('memory', true);
+    const { status } = await scene.fetch('/http/foo/', { headers: GUEST });
+    expect({ status, taken, depth: await scene.depth('rhttp.foo') }).toEqual({ status: 503, taken: [], depth: 0 });
+  },
+);
