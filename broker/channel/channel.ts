@@ -1,10 +1,8 @@
 /**
  * A channel: the delivery tags, unacked deliveries, prefetch, confirms, transaction and consumers of one conversation,
- * once for all protocols. Rights are asked here, before anything is looked up, as RabbitMQ does.
+ * once for all protocols. What it asks about exchanges, queues and bindings is in channel-definitions.ts.
  */
 
-import { checkVhostQueues } from '../access/limits.ts';
-import type { Permissions } from '../access/permissions.ts';
 import { callOut, rethrowLater } from '../assert.ts';
 import type { Connection } from '../connection.ts';
 import { EMPTY_TABLE } from '../fields.ts';
@@ -18,8 +16,9 @@ import type { Exchange } from '../routing/exchange.ts';
 import { Outcome } from '../routing/outcome.ts';
 import { REPLY_TO, ReplyConsumer } from '../routing/reply-consumers.ts';
 import type { Store } from '../store.ts';
-import { requireUnreserved, type VirtualHost } from '../vhost.ts';
+import type { VirtualHost } from '../vhost.ts';
 import { AckDeadlines } from './ack-deadlines.ts';
+import { ChannelDefinitions } from './channel-definitions.ts';
 import { ConfirmTicket } from './confirm-ticket.ts';
 import { Consumer } from './consumer.ts';
 import { PublishGuard } from './publish-guard.ts';
@@ -34,7 +33,7 @@ export class Channel implements port.Channel {
 
   readonly #vhost: VirtualHost;
   readonly #store: Store;
-  readonly #permissions: Permissions;
+  readonly #definitions: ChannelDefinitions;
   readonly #events: ChannelEvents;
   readonly #consumers = new Map<string, Consumer>();
   readonly #unacked = new UnackedList();
@@ -63,7 +62,7 @@ export class Channel implements port.Channel {
     this.#events = events;
     this.#vhost = connection.host;
     this.#store = connection.host.store;
-    this.#permissions = connection.engine.permissions;
+    this.#definitions = new ChannelDefinitions(connection);
     this.#guard = new PublishGuard(connection);
     this.#ackDeadlines = new AckDeadlines(this.#vhost.clock, this.#unacked, (consumer) => this.#onLate(consumer));
   }
@@ -79,65 +78,17 @@ export class Channel implements port.Channel {
 
   async declareExchange(declaration: port.ExchangeDeclaration): Promise<void> {
     this.#requireOpen();
-    const { exchange, passive, arguments: args } = declaration;
-    if (passive && exchange !== '') {
-      this.#authorizeLook('exchange', exchange);
-      this.#vhost.requireExchange(exchange);
-      return;
-    }
-    this.#authorize('configure', 'exchange', exchange);
-    const alternate = args?.['alternate-exchange'];
-    if (typeof alternate === 'string') {
-      this.#authorize('read', 'exchange', exchange);
-      this.#authorize('write', 'exchange', alternate);
-    }
-    this.#vhost.declareExchange(declaration);
-    if (this.#outlives(declaration.durable)) await this.#store.definitionsSynced();
-  }
-
-  /** Whether a verb about something is to be answered only when it is on disk. */
-  #outlives(durable: boolean | undefined): boolean {
-    return durable === true && this.#store.durable;
+    await this.#definitions.declareExchange(declaration);
   }
 
   async deleteExchange(exchange: string, options: { readonly ifUnused?: boolean } = {}): Promise<void> {
     this.#requireOpen();
-    this.#authorize('configure', 'exchange', exchange);
-    const durable = this.#vhost.exchangeNamed(exchange)?.durable;
-    this.#vhost.deleteExchange(exchange, options.ifUnused ?? false);
-    if (this.#outlives(durable)) await this.#store.definitionsSynced();
+    await this.#definitions.deleteExchange(exchange, options.ifUnused ?? false);
   }
 
   async declareQueue(declaration: port.QueueDeclaration): Promise<port.QueueDeclared> {
     this.#requireOpen();
-    const { passive, arguments: args = EMPTY_TABLE } = declaration;
-    if (declaration.queue.startsWith(REPLY_TO)) return this.#declareReplyAddress(declaration.queue);
-    const name = declaration.queue === '' && !passive ? this.#vhost.freeQueueName(args) : declaration.queue;
-    if (passive) {
-      this.#authorizeLook('queue', name);
-      const queue = this.#vhost.requireQueue(name, this.connection);
-      queue.touch();
-      return declared(queue);
-    }
-    if (declaration.queue !== '') requireUnreserved('queue', name);
-    this.#authorize('configure', 'queue', name);
-    const deadLetter = args['x-dead-letter-exchange'];
-    if (typeof deadLetter === 'string') {
-      this.#authorize('read', 'queue', name);
-      this.#authorize('write', 'exchange', deadLetter);
-    }
-    const { spec, queues } = this.#vhost;
-    if (!queues.has(name)) checkVhostQueues(spec.limits ?? {}, queues.size, spec.name, name);
-    const queue = this.#vhost.declareQueue({ ...declaration, queue: name }, this.connection);
-    const answer = declared(queue);
-    if (this.#outlives(queue.durable)) await this.#store.definitionsSynced();
-    return answer;
-  }
-
-  /** The pseudo queue exists for everybody, an address while its requester does. [RabbitMQ: direct reply-to] */
-  #declareReplyAddress(queue: string): port.QueueDeclared {
-    if (queue !== REPLY_TO && !this.#vhost.replies.has(queue)) this.#vhost.requireQueue(queue, this.connection);
-    return { queue, messageCount: 0, consumerCount: 1 };
+    return this.#definitions.declareQueue(declaration);
   }
 
   async deleteQueue(
@@ -145,14 +96,14 @@ export class Channel implements port.Channel {
     options: { readonly ifUnused?: boolean; readonly ifEmpty?: boolean } = {},
   ): Promise<number> {
     this.#requireOpen();
-    this.#authorize('configure', 'queue', name);
+    this.#definitions.authorize('configure', 'queue', name);
     if (!this.#vhost.queues.has(name)) return 0;
     const queue = this.#vhost.requireQueue(name, this.connection);
     // COMPAT: py-amqp takes a cancel of its own consumer that comes before the answer for a failure of the deletion.
     this.#answersFirst = true;
     try {
       const count = this.#vhost.deleteQueue(queue, options);
-      if (this.#outlives(queue.durable)) await this.#store.definitionsSynced();
+      if (queue.durable && this.#store.durable) await this.#store.definitionsSynced();
       return count;
     } finally {
       this.#answersFirst = false;
@@ -162,38 +113,17 @@ export class Channel implements port.Channel {
 
   async purgeQueue(name: string): Promise<number> {
     this.#requireOpen();
-    this.#authorize('read', 'queue', name);
-    const queue = this.#vhost.requireQueue(name, this.connection);
-    const count = queue.purge();
-    if (this.#outlives(queue.durable)) await this.#store.synced();
-    return count;
+    return this.#definitions.purgeQueue(name);
   }
 
   async bind(binding: port.BindingSpec): Promise<void> {
-    this.#authorizeBinding(binding);
-    this.#vhost.bind(binding, this.connection);
-    if (this.#outlives(this.#isDurable(binding))) await this.#store.definitionsSynced();
+    this.#requireOpen();
+    await this.#definitions.bind(binding);
   }
 
   async unbind(binding: port.BindingSpec): Promise<void> {
-    this.#authorizeBinding(binding);
-    const durable = this.#isDurable(binding);
-    this.#vhost.unbind(binding, this.connection);
-    if (this.#outlives(durable)) await this.#store.definitionsSynced();
-  }
-
-  #isDurable({ source, destination, destinationKind }: port.BindingSpec): boolean {
-    const ends = destinationKind === 'queue' ? this.#vhost.queues : this.#vhost.exchanges;
-    return this.#vhost.exchangeNamed(source)?.durable === true && ends.get(destination)?.durable === true;
-  }
-
-  #authorizeBinding({ source, destination, destinationKind, bindingKey }: port.BindingSpec): void {
     this.#requireOpen();
-    this.#authorize('write', destinationKind, destination);
-    this.#authorize('read', 'exchange', source);
-    if (this.#vhost.exchangeNamed(source)?.isTopic) {
-      this.#permissions.authorizeTopic(this.connection.principal, this.#vhost.name, 'read', source, bindingKey);
-    }
+    await this.#definitions.unbind(binding);
   }
 
   async consume(spec: port.ConsumeSpec, events: ConsumerEvents): Promise<string> {
@@ -206,7 +136,7 @@ export class Channel implements port.Channel {
       throw new BrokerError('not-allowed', `attempt to reuse consumer tag '${tag}'`);
     }
     if (name === REPLY_TO) return this.#consumeReplies(tag, noAck, events);
-    this.#authorize('read', 'queue', name);
+    this.#definitions.authorize('read', 'queue', name);
     const queue = this.#vhost.requireQueue(name, this.connection);
     const priority = consumerPriority(args, name, this.#vhost.name);
     const own = args['x-consumer-timeout'];
@@ -274,7 +204,7 @@ export class Channel implements port.Channel {
   async get(name: string, options: { readonly noAck?: boolean } = {}): Promise<port.Got | undefined> {
     this.#requireOpen();
     const noAck = options.noAck ?? false;
-    this.#authorize('read', 'queue', name);
+    this.#definitions.authorize('read', 'queue', name);
     const queue = this.#vhost.requireQueue(name, this.connection);
     queue.touch();
     let fetched = queue.fetch(noAck);
@@ -328,7 +258,7 @@ export class Channel implements port.Channel {
       if (verdict === 'requeue') this.#requeue(messages, returned);
       else this.#settle(messages, verdict);
     }
-    if (this.#outlives(isStored)) await this.#store.synced();
+    if (isStored && this.#store.durable) await this.#store.synced();
     if (isRefused) throw new BrokerError('precondition-failed', 'partial tx completion');
   }
 
@@ -590,18 +520,6 @@ export class Channel implements port.Channel {
     if (observers.watched) observers.notify({ type, vhost, queue: queue.name, consumerTag });
   }
 
-  #authorize(right: 'configure' | 'write' | 'read', kind: 'queue' | 'exchange', name: string): void {
-    this.#permissions.authorize(this.connection.principal, this.#vhost.name, right, kind, name);
-  }
-
-  /** To see that something exists, any right on it will do. [RabbitMQ 4.3.1] */
-  #authorizeLook(kind: 'queue' | 'exchange', name: string): void {
-    const { principal } = this.connection;
-    const rights = ['write', 'read'] as const;
-    if (rights.some((right) => this.#permissions.may(principal, this.#vhost.name, right, name))) return;
-    this.#authorize('configure', kind, name);
-  }
-
   #requireOpen(): void {
     if (this.#closed) throw new BrokerError('connection-forced', `channel ${this.number} is closed`);
   }
@@ -630,10 +548,6 @@ function consumersOf(messages: readonly QueuedMessage[]): ReadonlySet<Consumer> 
 function giveCredit(consumers: Iterable<Consumer>): void {
   for (const consumer of consumers) consumer.queue.rejoin(consumer);
   for (const consumer of consumers) consumer.queue.dispatch();
-}
-
-function declared(queue: Queue): port.QueueDeclared {
-  return { queue: queue.name, messageCount: queue.readyCount, consumerCount: queue.consumers.size };
 }
 
 function unknownTag(deliveryTag: number): BrokerError {
