@@ -1,11 +1,10 @@
 /** What a broker does while its disk takes nothing, or takes its time. The disk is in memory, the store the real one. */
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createBrokerOn, StoreWatch } from '../../broker/broker.ts';
 import { createMessage } from '../../broker/message.ts';
 import type { Broker, Channel } from '../../broker/port.ts';
 import { BEHIND_BYTES } from '../../broker/storage/log-store.ts';
-import { openStore } from '../../broker/storage/open-store.ts';
 import { eventually } from '../support/eventually.ts';
+import { brokerOn } from '../support/faulty-disk-broker.ts';
 import { FaultyFiles } from '../support/faulty-files.ts';
 
 const TURNS = 50;
@@ -25,15 +24,7 @@ describe('while the disk takes nothing', () => {
 
   beforeEach(async () => {
     files = new FaultyFiles();
-    const watch = new StoreWatch(undefined);
-    const store = await openStore({
-      dataDir: '/data',
-      version: '0.0.0',
-      files,
-      reserveBytes: 0,
-      onEvent: (event) => watch.onEvent(event),
-    });
-    broker = await createBrokerOn(store, {}, watch);
+    broker = await brokerOn(files);
     confirmed = 0;
     flow = [];
     const connection = await broker.connect(undefined, '/', { onFlow: (held) => void flow.push(held) });

@@ -6,11 +6,10 @@ import type { Broker } from '../../broker/port.ts';
 import { startAmqpGateway } from '../../gateways/amqp/gateway.ts';
 import type { Gateway } from '../../gateways/gateway.ts';
 import { SILENT_LOG } from '../../gateways/log.ts';
-import { loadTls } from '../../gateways/tls.ts';
 import { startWebSocketGateway } from '../../gateways/websocket.ts';
 import { openXmppDoor, startXmppGateway, xmppWebSocketDoor } from '../../gateways/xmpp/gateway.ts';
 import { messagesOf, type XmppClient, type XmppElement, xml, xmppClient } from '../gateways/xmpp/scene.ts';
-import { makeAuthority, writePems } from '../support/certificates.ts';
+import { localhostTls } from '../support/certificates.ts';
 import { eventually } from '../support/eventually.ts';
 
 let broker: Broker;
@@ -22,15 +21,7 @@ const clients: XmppClient[] = [];
 beforeAll(async () => {
   // The client has no way to be told of an authority, other than by Node's own environment.
   process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
-  const { cert, key } = await makeAuthority('localhost');
-  const files = await writePems({ cert, key });
-  const tls = await loadTls({
-    certificateFile: files.cert,
-    keyFile: files.key,
-    verifyClient: 'none',
-    certificateName: 'common-name',
-    minVersion: 'TLSv1.2',
-  });
+  const { tls } = await localhostTls();
   broker = await createBroker();
   const listener = { host: '127.0.0.1', port: 0, connectionsMax: 100, handshakeTimeoutMs: 10_000, log: SILENT_LOG };
   const door = await openXmppDoor(broker, { tls, withoutTls: 'nobody' });

@@ -3,6 +3,7 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CertificateField, generate } from 'selfsigned';
+import { loadTls, type TlsIdentity } from '../../gateways/tls.ts';
 
 /** A certificate and its key, in PEM. */
 export interface KeyPair {
@@ -53,4 +54,18 @@ export async function writePems<Name extends string>(pems: Record<Name, string>)
     await writeFile(join(folder, `${name}.pem`), pems[name]);
   }
   return paths as Record<Name, string>;
+}
+
+/** What a door needs to serve TLS as `localhost`, and the certificate that its clients are to trust: its PEM, and the file. */
+export async function localhostTls(): Promise<{ tls: TlsIdentity; authority: string; authorityFile: string }> {
+  const { cert, key } = await makeAuthority('localhost');
+  const files = await writePems({ cert, key });
+  const tls = await loadTls({
+    certificateFile: files.cert,
+    keyFile: files.key,
+    verifyClient: 'none',
+    certificateName: 'common-name',
+    minVersion: 'TLSv1.2',
+  });
+  return { tls, authority: cert, authorityFile: files.cert };
 }

@@ -218,11 +218,11 @@ describe('what the gateway answers itself', () => {
 
   it('no 504 for what came while the only poller was answering somebody else', async () => {
     await scene.close();
-    scene = await Scene.open({ unavailableAfterMs: 300 });
+    scene = await Scene.open({ unavailableAfterMs: 1000 });
     let { first: url } = await scene.claim({ name: 'foo' });
     const asked = Array.from({ length: 4 }, async (_, index) => (await scene.fetch(`/http/foo/${index}`)).text());
     await eventually(async () => expect(await scene.depth('rhttp.foo')).toBe(4));
-    const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 200));
+    const pause = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 300));
     // Together it is away for longer than that, at no time by itself.
     for (let count = 0; count < 4; count += 1) {
       await pause();

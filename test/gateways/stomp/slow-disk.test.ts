@@ -1,14 +1,13 @@
 /** STOMP over a disk that takes nothing for a while: receipts wait for it, publishers are held back, consumers go on. */
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createBrokerOn, StoreWatch } from '../../../broker/broker.ts';
 import { createMessage } from '../../../broker/message.ts';
 import type { Broker, Channel } from '../../../broker/port.ts';
 import { BEHIND_BYTES } from '../../../broker/storage/log-store.ts';
-import { openStore } from '../../../broker/storage/open-store.ts';
 import type { Gateway } from '../../../gateways/gateway.ts';
 import { startStompGateway } from '../../../gateways/stomp/gateway.ts';
 import { LISTENER } from '../../interop/clients.ts';
 import { eventually } from '../../support/eventually.ts';
+import { brokerOn } from '../../support/faulty-disk-broker.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 import { RawStomp } from '../../support/raw-stomp.ts';
 
@@ -20,15 +19,7 @@ const clients: RawStomp[] = [];
 
 beforeEach(async () => {
   const files = new FaultyFiles();
-  const watch = new StoreWatch(undefined);
-  const store = await openStore({
-    dataDir: '/data',
-    version: '0.0.0',
-    files,
-    reserveBytes: 0,
-    onEvent: (event) => watch.onEvent(event),
-  });
-  broker = await createBrokerOn(store, {}, watch);
+  broker = await brokerOn(files);
   program = (await broker.connect()).openChannel();
   for (const queue of ['q', 'filler']) await program.declareQueue({ queue, durable: true });
   gateway = await startStompGateway(broker, LISTENER);

@@ -7,9 +7,8 @@ import { createBroker } from '../../../broker/broker.ts';
 import type { Broker } from '../../../broker/port.ts';
 import type { Gateway } from '../../../gateways/gateway.ts';
 import { SILENT_LOG } from '../../../gateways/log.ts';
-import { loadTls } from '../../../gateways/tls.ts';
 import { openXmppDoor, startXmppGateway } from '../../../gateways/xmpp/gateway.ts';
-import { makeAuthority, writePems } from '../../support/certificates.ts';
+import { localhostTls } from '../../support/certificates.ts';
 import { RawClient } from './scene.ts';
 
 let broker: Broker;
@@ -17,16 +16,9 @@ let gateways: Gateway[];
 let authority: string;
 const sockets: TLSSocket[] = [];
 beforeAll(async () => {
-  const { cert, key } = await makeAuthority('localhost');
-  authority = cert;
-  const files = await writePems({ cert, key });
-  const tls = await loadTls({
-    certificateFile: files.cert,
-    keyFile: files.key,
-    verifyClient: 'none',
-    certificateName: 'common-name',
-    minVersion: 'TLSv1.2',
-  });
+  const made = await localhostTls();
+  authority = made.authority;
+  const { tls } = made;
   broker = await createBroker();
   const door = await openXmppDoor(broker, { tls });
   const listener = { host: '127.0.0.1', port: 0, connectionsMax: 100, handshakeTimeoutMs: 10_000, log: SILENT_LOG };

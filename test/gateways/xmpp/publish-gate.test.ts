@@ -2,16 +2,15 @@
 import { createHash } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createBrokerOn, StoreWatch } from '../../../broker/broker.ts';
 import { createMessage } from '../../../broker/message.ts';
 import { BEHIND_BYTES } from '../../../broker/storage/log-store.ts';
-import { openStore } from '../../../broker/storage/open-store.ts';
 import { IN_HAND_LIMITS } from '../../../gateways/xmpp/client-stream.ts';
 import { element } from '../../../gateways/xmpp/element.ts';
 import { InHand } from '../../../gateways/xmpp/in-hand.ts';
 import { CLIENT } from '../../../gateways/xmpp/namespaces.ts';
 import { PublishGate, WAITING_MAX_FOR_SERVERS, WAITING_WEIGHT_MAX } from '../../../gateways/xmpp/publish-gate.ts';
 import { eventually } from '../../support/eventually.ts';
+import { brokerOn } from '../../support/faulty-disk-broker.ts';
 import { FaultyFiles } from '../../support/faulty-files.ts';
 import { messagesOf, RawClient, useXmpp, xml, xmppClient } from './scene.ts';
 
@@ -36,15 +35,7 @@ describe('while the disk takes nothing', () => {
   });
   const scene = useXmpp({
     broker: async () => {
-      const watch = new StoreWatch(undefined);
-      const store = await openStore({
-        dataDir: '/data',
-        version: '0.0.0',
-        files,
-        reserveBytes: 0,
-        onEvent: (event) => watch.onEvent(event),
-      });
-      return createBrokerOn(store, {}, watch);
+      return brokerOn(files);
     },
     xmpp: () => ({
       components: [{ domain: 'broker.example', vhost: '/', host: '127.0.0.1', port, secret: 'shh' }],

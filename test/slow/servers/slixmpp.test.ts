@@ -3,10 +3,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Gateway } from '../../../gateways/gateway.ts';
 import { SILENT_LOG } from '../../../gateways/log.ts';
-import { loadTls } from '../../../gateways/tls.ts';
 import { openXmppDoor, startXmppGateway } from '../../../gateways/xmpp/gateway.ts';
 import { useXmpp } from '../../gateways/xmpp/scene.ts';
-import { makeAuthority, writePems } from '../../support/certificates.ts';
+import { localhostTls } from '../../support/certificates.ts';
 import { describeWith, ForeignProgram, PYTHON } from '../interop/foreign-program.ts';
 
 const PROGRAM = join(import.meta.dirname, 'programs/slixmpp-client.py');
@@ -24,16 +23,9 @@ describeWith('python3-slixmpp', [PYTHON, '-c', 'import slixmpp'])('slixmpp', () 
   let secure: Gateway;
   let authority = '';
   beforeAll(async () => {
-    const { cert, key } = await makeAuthority('localhost');
-    const files = await writePems({ cert, key });
-    authority = files.cert;
-    const tls = await loadTls({
-      certificateFile: files.cert,
-      keyFile: files.key,
-      verifyClient: 'none',
-      certificateName: 'common-name',
-      minVersion: 'TLSv1.2',
-    });
+    const made = await localhostTls();
+    authority = made.authorityFile;
+    const { tls } = made;
     const door = await openXmppDoor(scene.broker, { tls, withoutTls: 'nobody', userDomain: 'localhost' });
     const listener = { host: '127.0.0.1', port: 0, connectionsMax: 100, handshakeTimeoutMs: 10_000, log: SILENT_LOG };
     secure = await startXmppGateway(door, listener);
